@@ -1,0 +1,85 @@
+# Flotilla. `make help` lists the targets; `make test` is what a change must pass.
+# The integration suite starts real clusters, so it runs after the other rooms and not beside them.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO          ?= go
+STATICCHECK ?= $(shell command -v staticcheck 2>/dev/null || { p=$$($(GO) env GOPATH)/bin/staticcheck; [ -x $$p ] && echo $$p; })
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -X main.version=$(VERSION)
+PKGS        ?= ./...
+# Leaf rooms: quick enough under the race detector to run whole.
+RACE_PKGS   ?= ./transport/... ./router/... ./session/... ./raftfsm/... ./cluster/... ./api/... ./integration/harness/... ./integration/checker/...
+TEST_TIMEOUT ?= 12m
+FUZZTIME    ?= 20s
+BENCHTIME   ?= 1x
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the static binary bin/flotilla
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/flotilla ./cmd/flotilla
+
+.PHONY: run
+run: build ## start a one-node cluster on loopback (data in ./flotilla-data)
+	./bin/flotilla start
+
+.PHONY: dev
+dev: build ## start a local cluster of three processes (data in ./flotilla-dev)
+	./bin/flotilla dev --nodes 3
+
+.PHONY: lint
+lint: ## gofmt, go vet and, where it is installed, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet $(PKGS)
+	@if [ -n "$(STATICCHECK)" ]; then echo "$(STATICCHECK) $(PKGS)"; "$(STATICCHECK)" $(PKGS); else echo "staticcheck is not installed: skipped (.ci/run installs it)"; fi
+
+.PHONY: test
+test: lint ## lint, then all tests with the short fault run (about ten minutes on two cores)
+	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list $(PKGS) | grep -v '/integration$$')
+	$(GO) test -timeout $(TEST_TIMEOUT) ./integration
+
+.PHONY: check
+check: ## exactly what CI runs
+	./.ci/run
+
+.PHONY: race
+race: ## all rooms under the race detector
+	$(GO) test -race -timeout 30m $(RACE_PKGS)
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (default 20s)
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## each benchmark, BENCHTIME rounds (default 1x, so that none rots)
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 20m $(PKGS)
+
+.PHONY: faults
+faults: ## the long fault run: 50 kills, 10 kills of all nodes, 10 pauses (FLOTILLA_FAULT_* override)
+	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 120m -run '^TestFailover$$' ./integration
+
+.PHONY: backlog
+backlog: ## 1,000,000 queued messages, all nodes restarted, all messages arrive
+	FLOTILLA_BACKLOG_MESSAGES=1000000 $(GO) test -v -count=1 -timeout 60m -run '^TestBacklog' ./integration
+
+.PHONY: catchup
+catchup: ## a stopped node misses 200,000 messages and catches up by log and by snapshot
+	FLOTILLA_CATCHUP_MESSAGES=200000 $(GO) test -v -count=1 -timeout 60m -run '^TestCatchup' ./integration
+
+.PHONY: cover
+cover: ## coverage of all rooms in cover.html
+	$(GO) test -short -coverprofile=cover.out -coverpkg=./... $(PKGS)
+	$(GO) tool cover -func=cover.out | tail -n 1
+	$(GO) tool cover -html=cover.out -o cover.html
+
+.PHONY: clean
+clean: ## delete what builds and test runs left behind
+	rm -rf bin dist cover.out cover.html faults-out
