@@ -1,0 +1,62 @@
+package harness
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// sourceOf names the node that dialled a proxied connection. All nodes dial from loopback, so the socket's inode is looked
+// up in /proc: the kernel's table gives the inode of the local port, and each process lists the inodes that it holds.
+func (c *Cluster) sourceOf(conn net.Conn) string {
+	addr, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	inode := socketInode(addr.Port)
+	if inode == "" {
+		return ""
+	}
+	for _, n := range c.Nodes {
+		if pid := n.Pid(); pid != 0 && holdsSocket(pid, inode) {
+			return n.ID
+		}
+	}
+	return ""
+}
+
+// socketInode finds the socket that is bound to this local port of 127.0.0.1 and is not the proxy's own side.
+func socketInode(port int) string {
+	f, err := os.Open("/proc/net/tcp")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	local := fmt.Sprintf("0100007F:%04X", port)
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) > 9 && fields[1] == local && fields[9] != "0" {
+			return fields[9]
+		}
+	}
+	return ""
+}
+
+func holdsSocket(pid int, inode string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	want := "socket:[" + inode + "]"
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && target == want {
+			return true
+		}
+	}
+	return false
+}
