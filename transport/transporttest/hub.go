@@ -1,65 +1,242 @@
 package transporttest
 
 import (
-	"context"
 	"net"
+	"strconv"
+	"sync"
 	"time"
-
-	"github.com/flotilla-mqtt/flotilla/transport"
 )
 
 // Hub is a whole network. All nodes reach each other until told otherwise.
-type Hub struct{}
+// Its methods may be called at any time, from any goroutine.
+type Hub struct {
+	mu    sync.Mutex
+	hosts map[string]*host
+	links map[[2]string]*link // from, to
+}
+
+// host is a machine: what survives the death of its process is its name.
+type host struct {
+	name string
+
+	// Guarded by Hub.mu.
+	gen       int           // grows at each death; a Node of an older one is void
+	off       bool          // without power
+	back      chan struct{} // closed when power comes back; nil while on
+	listeners map[int]*listener
+	conns     map[*conn]struct{}
+	orphans   []*conn // remote ends of connections that power loss cut off
+	nextPort  int
+}
 
 // NewHub returns a network without delays and faults.
-func NewHub() *Hub { panic("not yet") }
+func NewHub() *Hub {
+	return &Hub{hosts: map[string]*host{}, links: map[[2]string]*link{}}
+}
 
-// Node is the network as one node sees it. Addresses are "node:port"; port 0 takes a free one.
-type Node struct{}
+// Node returns the network as a newly started process on this host sees it.
+// Take a new one after Kill or PowerOff: the old one stays dead.
+func (h *Hub) Node(name string) *Node {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hs := h.hostLocked(name)
+	return &Node{hub: h, host: hs, gen: hs.gen}
+}
 
-var _ transport.Network = (*Node)(nil)
+func (h *Hub) hostLocked(name string) *host {
+	hs := h.hosts[name]
+	if hs == nil {
+		hs = &host{name: name, listeners: map[int]*listener{}, conns: map[*conn]struct{}{}, nextPort: 40000}
+		h.hosts[name] = hs
+	}
+	return hs
+}
 
-// Node returns the network of the node with this name, which is also its host name.
-func (h *Hub) Node(name string) *Node { panic("not yet") }
+func (h *Hub) link(from, to string) *link {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := [2]string{from, to}
+	k := h.links[key]
+	if k == nil {
+		k = newLink(uint64(len(h.links) + 1))
+		h.links[key] = k
+	}
+	return k
+}
 
-// Listen implements transport.Network.
-func (n *Node) Listen(addr string) (net.Listener, error) { panic("not yet") }
+// names returns all hosts but one.
+func (h *Hub) names(except string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []string
+	for n := range h.hosts {
+		if n != except {
+			out = append(out, n)
+		}
+	}
+	return out
+}
 
-// Dial implements transport.Network.
-func (n *Node) Dial(ctx context.Context, addr string) (net.Conn, error) { panic("not yet") }
+// Cut holds all bytes and connection attempts from one node to another, until
+// Heal. The other direction is left alone.
+func (h *Hub) Cut(from, to string) { h.link(from, to).update(func(k *link) { k.cut = true }) }
 
-// Cut holds all bytes from one node to another, until Heal.
-func (h *Hub) Cut(from, to string) { panic("not yet") }
+// Heal ends Cut: what was held is delivered.
+func (h *Hub) Heal(from, to string) { h.link(from, to).update(func(k *link) { k.cut = false }) }
 
-// Heal ends Cut: held bytes are delivered.
-func (h *Hub) Heal(from, to string) { panic("not yet") }
+// HealAll ends all cuts. Delays and bandwidths stay.
+func (h *Hub) HealAll() {
+	h.mu.Lock()
+	all := make([]*link, 0, len(h.links))
+	for _, k := range h.links {
+		all = append(all, k)
+	}
+	h.mu.Unlock()
+	for _, k := range all {
+		k.update(func(k *link) { k.cut = false })
+	}
+}
 
-// HealAll ends all cuts.
-func (h *Hub) HealAll() { panic("not yet") }
+// Isolate cuts a node from all other known nodes, in both directions. Its
+// connections to itself go on.
+func (h *Hub) Isolate(node string) {
+	for _, n := range h.names(node) {
+		h.Cut(node, n)
+		h.Cut(n, node)
+	}
+}
 
-// Isolate cuts a node from all others, in both directions.
-func (h *Hub) Isolate(node string) { panic("not yet") }
+// Partition cuts all links between nodes of different sets, and heals those
+// within one set. Links of nodes in no set are left alone.
+func (h *Hub) Partition(sets ...[]string) {
+	for i, a := range sets {
+		for j, b := range sets {
+			for _, from := range a {
+				for _, to := range b {
+					if i == j {
+						h.Heal(from, to)
+					} else {
+						h.Cut(from, to)
+					}
+				}
+			}
+		}
+	}
+}
 
-// Partition cuts all links between nodes of different sets, and heals those within one.
-func (h *Hub) Partition(sets ...[]string) { panic("not yet") }
+// SetDelay sets the time that bytes take from one node to another, and the
+// largest random addition to it. Bytes of one connection never overtake.
+func (h *Hub) SetDelay(from, to string, delay, jitter time.Duration) {
+	h.link(from, to).update(func(k *link) { k.delay, k.jitter = delay, jitter })
+}
 
-// SetDelay sets the delay and the largest random addition to it from one node to another.
-func (h *Hub) SetDelay(from, to string, delay, jitter time.Duration) { panic("not yet") }
+// SetBandwidth limits each connection from one node to another, in bytes per
+// second; 0 is no limit.
+func (h *Hub) SetBandwidth(from, to string, bytesPerSecond int) {
+	h.link(from, to).update(func(k *link) { k.bandwidth = bytesPerSecond })
+}
 
-// SetBandwidth limits each connection from one node to another, in bytes per second; 0 is no limit.
-func (h *Hub) SetBandwidth(from, to string, bytesPerSecond int) { panic("not yet") }
+// Reset breaks all connections between two nodes at once, at both ends. What
+// was on its way is lost.
+func (h *Hub) Reset(a, b string) {
+	h.mu.Lock()
+	var hit []*conn
+	if hs := h.hosts[a]; hs != nil {
+		for c := range hs.conns {
+			if c.peer.host.name == b {
+				hit = append(hit, c)
+			}
+		}
+	}
+	h.mu.Unlock()
+	for _, c := range hit {
+		c.fail(errReset)
+		c.peer.fail(errReset)
+	}
+}
 
-// Reset breaks all connections between two nodes.
-func (h *Hub) Reset(a, b string) { panic("not yet") }
+// Kill ends the process on a node: its listeners and connections are gone.
+// The others see a reset, after what had been written and as far as the links
+// carry. A new process may start at once (Node).
+func (h *Hub) Kill(node string) {
+	conns := h.die(node, false)
+	for _, c := range conns {
+		c.fail(net.ErrClosed)
+		c.out.end(errReset)
+	}
+}
 
-// Kill ends a node's process: its listeners and connections are gone, the others see a reset. The node may listen again at once.
-func (h *Hub) Kill(node string) { panic("not yet") }
+// PowerOff ends a node in silence: what it had not delivered is lost, and the
+// others see nothing. Attempts to connect to it wait. After PowerOn a new
+// process may start.
+func (h *Hub) PowerOff(node string) {
+	conns := h.die(node, true)
+	for _, c := range conns {
+		c.out.mute()
+		c.fail(net.ErrClosed)
+	}
+}
 
-// PowerOff ends a node in silence: the others see nothing, until PowerOn.
-func (h *Hub) PowerOff(node string) { panic("not yet") }
+// PowerOn gives a node its power back. The others' old connections to it are
+// reset as soon as they have sent something since, as TCP does.
+func (h *Hub) PowerOn(node string) {
+	h.mu.Lock()
+	hs := h.hostLocked(node)
+	orphans, back := hs.orphans, hs.back
+	hs.orphans, hs.back, hs.off = nil, nil, false
+	h.mu.Unlock()
+	if back != nil {
+		close(back)
+	}
+	for _, c := range orphans {
+		c.orphan()
+	}
+}
 
-// PowerOn lets a node listen and dial again; old connections to it are reset.
-func (h *Hub) PowerOn(node string) { panic("not yet") }
+// die makes all Nodes of the host void and returns the connections to end.
+func (h *Hub) die(node string, power bool) []*conn {
+	h.mu.Lock()
+	hs := h.hostLocked(node)
+	hs.gen++
+	ls := hs.listeners
+	hs.listeners = map[int]*listener{}
+	conns := make([]*conn, 0, len(hs.conns))
+	for c := range hs.conns {
+		conns = append(conns, c)
+		if power {
+			hs.orphans = append(hs.orphans, c.peer)
+		}
+	}
+	hs.conns = map[*conn]struct{}{}
+	if power && !hs.off {
+		hs.off, hs.back = true, make(chan struct{})
+	}
+	h.mu.Unlock()
+	for _, l := range ls {
+		l.closeOnce.Do(func() { close(l.closed) })
+	}
+	return conns
+}
 
-// Conns returns the number of open connection ends of a node.
-func (h *Hub) Conns(node string) int { panic("not yet") }
+// Conns returns the number of open connection ends of a node, for leak checks.
+func (h *Hub) Conns(node string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hs := h.hosts[node]; hs != nil {
+		return len(hs.conns)
+	}
+	return 0
+}
+
+// addr is "host:port".
+type addr struct {
+	host string
+	port int
+}
+
+var _ net.Addr = addr{}
+
+// Network implements net.Addr. It says tcp, because that is what is simulated.
+func (a addr) Network() string { return "tcp" }
+
+func (a addr) String() string { return net.JoinHostPort(a.host, strconv.Itoa(a.port)) }
