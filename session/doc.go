@@ -1,0 +1,37 @@
+// Package session is the broker core of one node: what happens between a
+// client's connection and the cluster.
+//
+// # What it owns
+//
+//   - the handshake: versions, client ids, authentication, CONNACK;
+//   - one Conn per client: a reader, an outbox, a pump;
+//   - the flows of QoS 0, 1 and 2 in both directions, their quotas and order;
+//   - the trie of the filters of connected sessions, for QoS 0 messages and for
+//     sessions that end with their connection;
+//   - takeover within the node, keep-alive, slow consumers, draining;
+//   - the hooks of authentication and authorisation;
+//   - the tables from errors to the codes of each protocol version.
+//
+// # What it must not know
+//
+// Raft, shards, other nodes, HTTP. What it needs of them it asks for through
+// the interfaces of backend.go, which package cluster implements.
+//
+// # Goroutines
+//
+// All are counted in Server.wg and joined by Stop.
+//
+//   - the reader: one per connection, for its whole life. It decodes, handles
+//     and at the end tears down;
+//   - the writer: one per connection while its outbox has bytes;
+//   - the pump: one per connection while inbox, queue or a replay of retained
+//     messages has something that the client's Receive Maximum has room for;
+//   - the keep-alive wheel: one per server while a connection has a keep-alive.
+//
+// # Lock order
+//
+// registry.mu and trie.mu, then Conn.mu; neither of the first two is taken
+// while the other is held. No lock is held across a channel operation, a call
+// of the backend, a hook or I/O. Completions of the backend may arrive on any
+// goroutine; they take Conn.mu only.
+package session

@@ -1,0 +1,126 @@
+package session
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// dropReason labels messages that were not delivered.
+type dropReason byte
+
+const (
+	dropExpired  dropReason = iota + 1 // the message expired while it waited
+	dropQoS0Slow                       // QoS 0, and the client's outbox is full
+	dropTooLarge                       // above the client's Maximum Packet Size
+	dropDenied                         // the client may not read the topic any more
+	dropReasons
+)
+
+// metrics are all metrics of the room. Labels are resolved once: the hot paths
+// only add.
+type metrics struct {
+	connections   *prometheus.GaugeVec
+	opened        *prometheus.CounterVec
+	closed        *prometheus.CounterVec
+	rejected      *prometheus.CounterVec
+	takeovers     *prometheus.CounterVec
+	slow          prometheus.Gauge
+	panics        prometheus.Counter
+	bytesIn       *prometheus.CounterVec
+	bytesOut      *prometheus.CounterVec
+	refused       *prometheus.CounterVec
+	received      [16]prometheus.Counter // by packet type
+	sent          [16]prometheus.Counter
+	pubReceived   [3]prometheus.Counter // by QoS
+	pubDelivered  [3]prometheus.Counter
+	dropped       [dropReasons]prometheus.Counter
+	pubAck        [3]prometheus.Observer
+	subAck        prometheus.Observer
+	connect       [2]prometheus.Observer // transient, durable
+	delivery      prometheus.Observer
+	droppedByName *prometheus.CounterVec
+}
+
+// buckets run from 100 µs to 10 s.
+func buckets() []float64 {
+	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	var all []prometheus.Collector
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_" + name, Help: help}, labels)
+		all = append(all, c)
+		return c
+	}
+	hist := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "flotilla_" + name, Help: help, Buckets: buckets()}, labels)
+		all = append(all, h)
+		return h
+	}
+	m := &metrics{
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "flotilla_connections",
+			Help: "MQTT connections of which the CONNECT was accepted."}, []string{"listener", "transport"}),
+		slow:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_slow_clients", Help: "Clients whose queue in this node is above its limit."}),
+		opened:    counter("connections_opened_total", "MQTT connections accepted.", "listener", "transport", "version"),
+		closed:    counter("connections_closed_total", "MQTT connections ended, by reason.", "reason"),
+		rejected:  counter("connect_rejected_total", "Handshakes that ended without a session, by reason.", "reason"),
+		takeovers: counter("session_takeovers_total", "Connections closed because another one took the session, on this node (local) or elsewhere (remote).", "scope"),
+		bytesIn:   counter("bytes_received_total", "MQTT bytes received.", "listener"),
+		bytesOut:  counter("bytes_sent_total", "MQTT bytes sent.", "listener"),
+		refused:   counter("publish_refused_total", "Publishes that were answered with a failure, by reason.", "reason"),
+	}
+	all = append(all, m.connections, m.slow)
+	m.panics = counter("connection_panics_total", "Panics that closed one connection each: every one is a bug.").WithLabelValues()
+	m.resolve(counter, hist)
+	if reg != nil {
+		reg.MustRegister(all...)
+	}
+	return m
+}
+
+func (m *metrics) resolve(
+	counter func(string, string, ...string) *prometheus.CounterVec,
+	hist func(string, string, ...string) *prometheus.HistogramVec,
+) {
+	in := counter("packets_received_total", "Packets received, by type.", "type")
+	out := counter("packets_sent_total", "Packets sent, by type.", "type")
+	for t := mqtt.TypeConnect; t <= mqtt.TypeAuth; t++ {
+		m.received[t] = in.WithLabelValues(typeLabel(t))
+		m.sent[t] = out.WithLabelValues(typeLabel(t))
+	}
+	pin := counter("publish_received_total", "PUBLISH packets received, by QoS.", "qos")
+	pout := counter("publish_delivered_total", "PUBLISH packets put into the outboxes of clients, by QoS.", "qos")
+	ack := hist("publish_ack_duration_seconds", "From a PUBLISH to its PUBACK or PUBREC.", "qos")
+	for q := range 3 {
+		m.pubReceived[q] = pin.WithLabelValues(strconv.Itoa(q))
+		m.pubDelivered[q] = pout.WithLabelValues(strconv.Itoa(q))
+		m.pubAck[q] = ack.WithLabelValues(strconv.Itoa(q))
+	}
+	m.droppedByName = counter("messages_dropped_total", "Messages that were not delivered to one session, by reason.", "reason")
+	m.dropped[dropExpired] = m.droppedByName.WithLabelValues("expired")
+	m.dropped[dropQoS0Slow] = m.droppedByName.WithLabelValues("qos0_slow")
+	m.dropped[dropTooLarge] = m.droppedByName.WithLabelValues("too_large")
+	m.dropped[dropDenied] = m.droppedByName.WithLabelValues("denied")
+	m.subAck = hist("subscribe_ack_duration_seconds", "From a SUBSCRIBE to its SUBACK.").WithLabelValues()
+	conn := hist("connect_duration_seconds", "From a CONNECT to its CONNACK.", "durable")
+	m.connect = [2]prometheus.Observer{conn.WithLabelValues("false"), conn.WithLabelValues("true")}
+	m.delivery = hist("delivery_duration_seconds", "From the publisher's gateway to the outbox of a client, by wall clocks, QoS 1 and 2.").WithLabelValues()
+}
+
+// typeLabel is the packet type in lower case.
+func typeLabel(t mqtt.Type) string {
+	b := []byte(t.String())
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+func seconds(d time.Duration) float64 { return d.Seconds() }
