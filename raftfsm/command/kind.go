@@ -1,0 +1,84 @@
+package command
+
+import "strconv"
+
+// Kind numbers a command. Numbers are append-only; shards use 1 to 63, the
+// control group 64 and above.
+type Kind uint32
+
+// The commands of shards.
+const (
+	KindPublish     Kind = 1
+	KindConnect     Kind = 2
+	KindDisconnect  Kind = 3
+	KindSubscribe   Kind = 4
+	KindUnsubscribe Kind = 5
+	KindAck         Kind = 6
+	KindReceive     Kind = 7
+	KindRelease     Kind = 8
+	KindOriginDone  Kind = 9
+	KindNodeLost    Kind = 10
+	KindTick        Kind = 11
+	KindEndSession  Kind = 12
+	KindCheckpoint  Kind = 13
+	KindConfigure   Kind = 14
+	// 15 is reserved for MarkFull.
+)
+
+// The commands of the control group. 70 and above are reserved for tokens,
+// tenants, users and access rules.
+const (
+	KindForm      Kind = 64
+	KindNodeUp    Kind = 65
+	KindNodeDown  Kind = 66
+	KindNodeState Kind = 67
+	KindPlace     Kind = 68
+	KindSet       Kind = 69
+)
+
+// String names the kind.
+func (k Kind) String() string {
+	switch k {
+	case KindPublish:
+		return "publish"
+	case KindConnect:
+		return "connect"
+	case KindDisconnect:
+		return "disconnect"
+	case KindSubscribe:
+		return "subscribe"
+	case KindUnsubscribe:
+		return "unsubscribe"
+	case KindAck:
+		return "ack"
+	case KindReceive:
+		return "receive"
+	case KindRelease:
+		return "release"
+	case KindOriginDone:
+		return "origin-done"
+	case KindNodeLost:
+		return "node-lost"
+	case KindTick:
+		return "tick"
+	case KindEndSession:
+		return "end-session"
+	case KindCheckpoint:
+		return "checkpoint"
+	case KindConfigure:
+		return "configure"
+	case KindForm:
+		return "form"
+	case KindNodeUp:
+		return "node-up"
+	case KindNodeDown:
+		return "node-down"
+	case KindNodeState:
+		return "node-state"
+	case KindPlace:
+		return "place"
+	case KindSet:
+		return "set"
+	}
+	return "kind(" + strconv.FormatUint(uint64(k), 10) + ")"
+}
