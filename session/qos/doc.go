@@ -8,8 +8,10 @@
 //   - inbound: [Inbound] (Receive Maximum and the QoS 2 ids), [AckRing]
 //     (acknowledgements leave in the order of their packets), [AliasIn].
 //
-// A quota is never a counter beside the truth: what is in flight is counted
-// from the entries themselves, so that no path can forget to give back.
+// The outbound quota is no counter beside the truth: what is in flight is
+// counted from the entries themselves, so that no path can forget to give back.
+// Inbound, an acknowledgement gives back what its publish took, once, and a
+// QoS 2 id remembers whether it took something.
 //
 // It knows nothing of packets beyond their ids, and must not do I/O, read a
 // clock or start a goroutine.
