@@ -23,4 +23,5 @@ var (
 	ErrStorageFull = errors.New("storage full")
 	// ErrNotImplemented: this version does not have it. 501.
 	ErrNotImplemented = errors.New("not implemented")
+	errPanic          = errors.New("handler panicked")
 )

@@ -4,20 +4,20 @@ import "fmt"
 
 // Problem is an RFC 9457 problem body, and an error.
 type Problem struct {
-	Type         string        `json:"type" doc:"urn:flotilla:problem:<code>"`
-	Title        string        `json:"title"`
-	Status       int           `json:"status"`
-	Detail       string        `json:"detail,omitempty"`
-	Instance     string        `json:"instance,omitempty" doc:"Path of the request."`
-	Code         string        `json:"code" doc:"Stable name of the problem."`
-	Node         string        `json:"node,omitempty" doc:"Node that answered."`
-	Hints        []string      `json:"hints,omitempty" doc:"What to do next."`
-	Errors       []ErrorDetail `json:"errors,omitempty"`
-	RetryAfterMS int64         `json:"retry_after_ms,omitempty"`
+	Type         string          `json:"type" doc:"urn:flotilla:problem:<code>"`
+	Title        string          `json:"title"`
+	Status       int             `json:"status"`
+	Detail       string          `json:"detail,omitempty"`
+	Instance     string          `json:"instance,omitempty" doc:"Path of the request."`
+	Code         string          `json:"code" doc:"Stable name of the problem."`
+	Node         string          `json:"node,omitempty" doc:"Node that answered."`
+	Hints        []string        `json:"hints,omitempty" doc:"What to do next."`
+	Errors       []ProblemDetail `json:"errors,omitempty"`
+	RetryAfterMS int64           `json:"retry_after_ms,omitempty"`
 }
 
-// ErrorDetail is one thing that is wrong with a request.
-type ErrorDetail struct {
+// ProblemDetail is one thing that is wrong with a request.
+type ProblemDetail struct {
 	Location string `json:"location,omitempty"`
 	Message  string `json:"message"`
 	Value    any    `json:"value,omitempty"`

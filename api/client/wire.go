@@ -150,12 +150,6 @@ type Published struct {
 	Reason     string `json:"reason"`
 }
 
-// Setting is one cluster setting.
-type Setting struct {
-	Key   string `json:"key"`
-	Value string `json:"value"`
-}
-
 // Health is the body of /livez, /readyz and /startupz.
 type Health struct {
 	Status string  `json:"status"` // ok or failing
@@ -168,12 +162,4 @@ type Check struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
-}
-
-// Version is the answer to GET /version.
-type Version struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit"`
-	Go      string `json:"go"`
-	Node    string `json:"node"`
 }
