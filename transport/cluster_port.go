@@ -3,14 +3,18 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
-// Kind says what a connection on the cluster port carries. Numbers are on the wire.
+// Kind says what a connection on the cluster port carries. Numbers are on the
+// wire and never change their meaning.
 type Kind byte
 
 // The kinds.
@@ -19,20 +23,35 @@ const (
 	KindRaft Kind = 1
 	// KindPeer carries the frames of package cluster/peer.
 	KindPeer Kind = 2
-	// KindJoin is discovery, bootstrap and joining: the only kind that is let in with an empty or different cluster id.
+	// KindJoin is discovery, bootstrap and joining: the only kind that is let
+	// in with an empty or different cluster id.
 	KindJoin Kind = 3
 )
 
+func (k Kind) String() string {
+	switch k {
+	case KindRaft:
+		return "raft"
+	case KindPeer:
+		return "peer"
+	case KindJoin:
+		return "join"
+	}
+	return fmt.Sprintf("kind_%d", byte(k))
+}
+
 // PeerInfo says who is at the other end of a connection of the cluster port.
 type PeerInfo struct {
-	// NodeID and ClusterID of the other side. ClusterID may be empty or another one than ours with KindJoin only.
+	// NodeID and ClusterID are what the other side says of itself. With
+	// KindJoin ClusterID may be empty or not ours, and NodeID may be our own.
 	NodeID, ClusterID string
 	Kind              Kind
 	// Group is the Raft group with KindRaft, else 0.
 	Group uint32
 	// Addr is the remote address.
 	Addr net.Addr
-	// Verified means that a certificate proved NodeID.
+	// Verified means that a certificate proved NodeID (and ClusterID, once
+	// this node has one).
 	Verified bool
 }
 
@@ -42,53 +61,212 @@ type ClusterConfig struct {
 	Network Network
 	// Addr is the address to listen on.
 	Addr string
-	// NodeID is the identity of this node.
+	// NodeID is the identity of this node: 1 to 128 printable ASCII characters.
 	NodeID string
-	// ClusterID returns this node's cluster, "" until it is in one. It is called for every connection, from any goroutine.
+	// ClusterID returns this node's cluster, "" until it is in one. It is
+	// called for every connection, from any goroutine.
 	ClusterID func() string
-	// TLS makes the port mutual TLS 1.3. It needs Certificates (or the Get functions), ClientCAs and RootCAs. nil is plain TCP.
+	// TLS makes the port mutual TLS 1.3. It needs Certificates (or both
+	// GetCertificate and GetClientCertificate), ClientCAs and RootCAs. nil is
+	// plain TCP: whoever reaches the port may then claim any identity.
 	TLS *tls.Config
-	// VerifyCertificate replaces the check of what a peer's certificate says (its chain is always verified).
-	// nil means VerifyNodeCertificate. Only used with TLS. clusterID is "" if it is not known yet.
+	// VerifyCertificate replaces the check of what a peer's certificate says;
+	// its chain is always verified. nil means VerifyNodeCertificate. clusterID
+	// is "" while this node has none.
 	VerifyCertificate func(state tls.ConnectionState, clusterID, nodeID string) error
 	// Resolve returns the address of a node. It is called at every dial.
 	Resolve func(nodeID string) (addr string, ok bool)
-	// Admit is asked about every caller whose preamble is in order; an error refuses it. An error that wraps ErrRemoved,
-	// ErrWrongCluster, ErrBusy... is told to the caller as such, others as ErrRefused with their text. nil admits all.
+	// Admit is asked about every caller whose preamble is in order; an error
+	// refuses it. Errors that wrap a sentinel of this package (ErrRemoved...)
+	// reach the caller as such, others as ErrRefused with their text. It must
+	// not block. nil admits all.
 	Admit func(PeerInfo) error
-	// HandshakeTimeout bounds TLS and preamble, of accepted and of dialled connections. Default 5 s.
+	// HandshakeTimeout bounds accept to Accept, and a dial: TLS and preamble
+	// both ways. Default 5 s.
 	HandshakeTimeout time.Duration
-	// MaxPending bounds the connections that are in their handshake. Default 256; more wait in the accept queue.
+	// MaxPending bounds the connections in their handshake. Default 256; more
+	// wait in the accept queue.
 	MaxPending int
-	// MaxConnections bounds all accepted connections. Default 8192; more are closed at once.
+	// MaxConnections bounds the connections of the port. Default 8192; more
+	// are closed at once.
 	MaxConnections int
-	// MaxPerPeer bounds the accepted connections of one node. Default 1024; more are refused with StatusBusy.
+	// MaxPerPeer bounds the accepted connections of one node. Default 1024;
+	// more are refused with StatusBusy.
 	MaxPerPeer int
-	// Logger is required in production; nil discards.
+	// Logger: nil discards.
 	Logger *zap.Logger
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
 }
 
-// ClusterPort is a node's one port for other nodes.
-type ClusterPort struct{}
-
-// OpenClusterPort listens and starts the port.
-func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) { panic("not yet") }
-
-// Addr returns the address that the port listens on.
-func (p *ClusterPort) Addr() net.Addr { panic("not yet") }
-
-// GroupLayer returns the stream layer of a Raft group; while it is open, connections for the group are let in.
-func (p *ClusterPort) GroupLayer(group uint32) *GroupLayer { panic("not yet") }
-
-// AcceptPeer returns the next connection of KindPeer or KindJoin.
-func (p *ClusterPort) AcceptPeer() (net.Conn, PeerInfo, error) { panic("not yet") }
-
-// DialPeer connects to a node, named by its id or (KindJoin) by an address.
-func (p *ClusterPort) DialPeer(ctx context.Context, nodeIDOrAddr string, kind Kind) (net.Conn, PeerInfo, error) {
-	panic("not yet")
+func (c *ClusterConfig) prepare() error {
+	switch {
+	case c.NodeID == "" || !validID(c.NodeID):
+		return fmt.Errorf("%w: node id %q", ErrConfig, c.NodeID)
+	case c.ClusterID == nil || c.Resolve == nil:
+		return fmt.Errorf("%w: ClusterID and Resolve are required", ErrConfig)
+	}
+	if c.TLS != nil {
+		if err := checkTLS(c.TLS); err != nil {
+			return err
+		}
+	}
+	if c.Network == nil {
+		c.Network = TCP{}
+	}
+	if c.VerifyCertificate == nil {
+		c.VerifyCertificate = VerifyNodeCertificate
+	}
+	if c.Admit == nil {
+		c.Admit = func(PeerInfo) error { return nil }
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, 5*time.Second)
+	c.MaxPending = orDefault(c.MaxPending, 256)
+	c.MaxConnections = orDefault(c.MaxConnections, 8192)
+	c.MaxPerPeer = orDefault(c.MaxPerPeer, 1024)
+	return nil
 }
 
-// Close ends the port and all its connections.
-func (p *ClusterPort) Close() error { panic("not yet") }
+func orDefault[T int | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// peerBacklog is how many peer and join connections may wait for AcceptPeer.
+// More are refused with StatusBusy.
+const peerBacklog = 64
+
+// ClusterPort is a node's one port for other nodes.
+type ClusterPort struct {
+	cfg     ClusterConfig
+	in      *intake
+	peers   *handoff
+	metrics *portMetrics
+	lg      *zap.Logger
+	ctx     context.Context // ends when the port is closed; bounds its dials
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	layers  map[uint32]*GroupLayer
+	perPeer map[string]int // accepted connections by node id
+}
+
+// OpenClusterPort listens and starts the port.
+func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
+	if err := cfg.prepare(); err != nil {
+		return nil, err
+	}
+	root, err := cfg.Network.Listen(cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("open cluster port: %w", err)
+	}
+	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", "cluster")))
+	m := newPortMetrics(cfg.Registerer, "cluster")
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &ClusterPort{
+		cfg: cfg, peers: newHandoff(peerBacklog), metrics: m, lg: lg, ctx: ctx, cancel: cancel,
+		in:     newIntake(root, cfg.HandshakeTimeout, cfg.MaxPending, cfg.MaxConnections, m, lg),
+		layers: map[uint32]*GroupLayer{}, perPeer: map[string]int{},
+	}
+	if cfg.TLS != nil {
+		p.in.prepare = handshake(serverTLS(cfg.TLS))
+	}
+	mx := newMux(p.in)
+	raft := mx.cm.Match(matchPreamble(KindRaft))
+	peer := mx.cm.Match(matchPreamble(KindPeer, KindJoin))
+	mx.each(raft, p.spawn)
+	mx.each(peer, p.spawn)
+	mx.start()
+	lg.Info("listening", zap.String("event", "listener.up"), zap.Stringer("addr", root.Addr()), zap.Bool("tls", cfg.TLS != nil))
+	return p, nil
+}
+
+// throttled passes at most 20 lines a second per message: strangers must not
+// fill the log.
+func throttled(lg *zap.Logger) *zap.Logger {
+	return lg.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(c, time.Second, 20, 0)
+	}))
+}
+
+// handshake returns the preparation that puts a connection inside TLS.
+func handshake(c *tls.Config) func(*tracked) error {
+	return func(t *tracked) error {
+		tc := tls.Server(t.raw, c)
+		if err := tc.Handshake(); err != nil { // ended by the deadline at the latest
+			return fmt.Errorf("tls handshake: %w", err)
+		}
+		t.Conn = tc
+		return nil
+	}
+}
+
+// Addr returns the address that the port listens on.
+func (p *ClusterPort) Addr() net.Addr { return p.in.Addr() }
+
+// GroupLayer returns the stream layer of a Raft group, the open one or a new
+// one. Connections for a group are let in while its layer is open.
+func (p *ClusterPort) GroupLayer(group uint32) *GroupLayer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.layers[group]; l != nil {
+		return l
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	l := &GroupLayer{port: p, group: group, queue: newHandoff(layerBacklog), conns: &connSet{}, ctx: ctx, cancel: cancel}
+	if p.ctx.Err() != nil { // the port is closed, so the layer is
+		l.queue.close()
+		l.conns.close()
+		return l
+	}
+	p.layers[group] = l
+	return l
+}
+
+func (p *ClusterPort) layer(group uint32) *GroupLayer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.layers[group]
+}
+
+func (p *ClusterPort) forget(l *GroupLayer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.layers[l.group] == l {
+		delete(p.layers, l.group)
+	}
+}
+
+// AcceptPeer returns the next connection of KindPeer or KindJoin, past its
+// preamble. After Close it returns ErrClosed.
+func (p *ClusterPort) AcceptPeer() (net.Conn, PeerInfo, error) {
+	a, err := p.peers.accept()
+	if err != nil {
+		return nil, PeerInfo{}, fmt.Errorf("accept peer: %w", err)
+	}
+	return a.t, a.info, nil
+}
+
+// Close ends the port: its listener, its layers, and every connection that
+// came in or went out through it. It returns when all its goroutines ended.
+func (p *ClusterPort) Close() error {
+	p.cancel()
+	err := p.in.Close()
+	p.peers.close()
+	p.mu.Lock()
+	layers := make([]*GroupLayer, 0, len(p.layers))
+	for _, l := range p.layers {
+		layers = append(layers, l)
+	}
+	p.mu.Unlock()
+	for _, l := range layers {
+		_ = l.Close()
+	}
+	p.in.join()
+	return err
+}

@@ -2,24 +2,128 @@ package transport
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"time"
 )
 
-// Conn is a client connection that carries MQTT bytes, whatever is below.
-type Conn struct{ net.Conn }
+// Conn is a client connection that carries MQTT bytes, whatever is below. One
+// goroutine may read while another writes; several may write.
+type Conn struct {
+	port      *ClientPort
+	t         *tracked
+	stream    stream
+	transport string
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// stream is the byte stream of a Conn: the connection itself, or WebSocket on it.
+type stream interface {
+	io.ReadWriter
+	// writeBuffers writes all buffers as one unit, and consumes them.
+	writeBuffers(b *net.Buffers) (int64, error)
+	// goodbye ends the stream politely, if that takes no time.
+	goodbye()
+}
+
+func newConn(p *ClientPort, t *tracked, s stream, transport string) *Conn {
+	return &Conn{port: p, t: t, stream: s, transport: transport}
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) { return c.stream.Read(p) }
+
+// Write implements net.Conn. On WebSocket one Write is one message.
+func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
+
+// WriteBuffers writes all buffers and consumes them: with one system call
+// (writev) where the connection is TCP, as one message on WebSocket, and with
+// as few TLS records as possible. It returns the bytes written.
+func (c *Conn) WriteBuffers(b *net.Buffers) (int64, error) { return c.stream.writeBuffers(b) }
+
+// Close closes the connection. On TLS it says goodbye, which takes up to 5 s
+// if the client does not read.
+func (c *Conn) Close() error {
+	c.stream.goodbye()
+	return c.t.Close()
+}
 
 // Transport returns "tcp", "tls", "ws" or "wss".
-func (c *Conn) Transport() string { panic("not yet") }
+func (c *Conn) Transport() string { return c.transport }
 
 // TLS returns the state of the TLS connection, nil without TLS.
-func (c *Conn) TLS() *tls.ConnectionState { panic("not yet") }
+func (c *Conn) TLS() *tls.ConnectionState { return c.t.tlsState() }
 
-// HandshakeDeadline is when the handshake must be over; the read deadline stands at it until the owner sets another.
-func (c *Conn) HandshakeDeadline() time.Time { panic("not yet") }
+// HandshakeDeadline is when the handshake, CONNECT included, must be over. The
+// read deadline stands at it until the owner sets another.
+func (c *Conn) HandshakeDeadline() time.Time { return c.t.deadline }
 
-// Established says that the client's CONNECT was accepted; see ClientConfig.HoldPending.
-func (c *Conn) Established() { panic("not yet") }
+// Established says that the client's CONNECT was accepted; see
+// ClientConfig.HoldPending.
+func (c *Conn) Established() { c.t.release() }
 
-// WriteBuffers writes all buffers, with one system call (writev) where the connection is TCP, as one message on WebSocket. It consumes b.
-func (c *Conn) WriteBuffers(b *net.Buffers) (int64, error) { panic("not yet") }
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.t.raw.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return c.t.raw.RemoteAddr() }
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error { return c.t.raw.SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn. On WebSocket a Read that timed out in
+// the middle of a frame cannot be resumed: all that follow fail.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.t.raw.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn. After a Write that timed out, TLS and
+// WebSocket are of no more use.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.t.raw.SetWriteDeadline(t) }
+
+// gather calls write with all bytes of b in one slice, and consumes b.
+func (p *ClientPort) gather(b *net.Buffers, write func([]byte) (int, error)) (int64, error) {
+	if len(*b) == 1 {
+		one := (*b)[0]
+		*b = nil
+		n, err := write(one)
+		return int64(n), err
+	}
+	buf, _ := p.scratch.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	*buf = (*buf)[:0]
+	for _, x := range *b {
+		*buf = append(*buf, x...)
+	}
+	*b = nil
+	n, err := write(*buf)
+	if cap(*buf) <= scratchMax {
+		p.scratch.Put(buf)
+	}
+	return int64(n), err
+}
+
+// scratchMax is the largest buffer that is kept for the next gather.
+const scratchMax = 256 << 10
+
+// sniffed is a connection whose first bytes were read by cmux: they are in r.
+// Writes go to the connection itself.
+type sniffed struct {
+	port *ClientPort
+	t    *tracked
+	r    io.Reader
+}
+
+func (s *sniffed) Read(p []byte) (int, error)  { return s.r.Read(p) }
+func (s *sniffed) Write(p []byte) (int, error) { return s.t.Conn.Write(p) }
+func (s *sniffed) goodbye()                    {}
+
+// writeBuffers uses writev where there is a TCP connection right below. Other
+// connections get one Write: net.Buffers would give each buffer its own.
+func (s *sniffed) writeBuffers(b *net.Buffers) (int64, error) {
+	if tcp, ok := s.t.Conn.(*net.TCPConn); ok {
+		return b.WriteTo(tcp)
+	}
+	return s.port.gather(b, s.t.Conn.Write)
+}

@@ -1,0 +1,159 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Pauses after an accept that failed for want of something (file descriptors).
+const (
+	acceptPauseMin = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+)
+
+// intake is a port's root listener as cmux sees it: its Accept returns
+// connections that are tracked, have a deadline running, and are past
+// everything that must come before the first byte is looked at.
+type intake struct {
+	root     net.Listener
+	timeout  time.Duration
+	prepare  func(*tracked) error // on its own goroutine; nil: nothing to prepare
+	maxConns int                  // 0: no limit
+	slots    chan struct{}        // capacity: the pending limit; one element per pending connection
+	conns    *connSet
+	ready    chan *tracked
+	closed   chan struct{}
+	once     sync.Once
+	wg       sync.WaitGroup
+	metrics  *portMetrics
+	lg       *zap.Logger
+}
+
+var _ net.Listener = (*intake)(nil)
+
+func newIntake(root net.Listener, timeout time.Duration, pending, maxConns int, m *portMetrics, lg *zap.Logger) *intake {
+	return &intake{
+		root: root, timeout: timeout, maxConns: maxConns,
+		slots: make(chan struct{}, pending), conns: &connSet{},
+		ready: make(chan *tracked), closed: make(chan struct{}),
+		metrics: m, lg: lg,
+	}
+}
+
+// start starts the accept loop.
+func (in *intake) start() {
+	in.wg.Add(1)
+	go func() {
+		defer in.wg.Done()
+		in.loop()
+	}()
+}
+
+func (in *intake) loop() {
+	pause := acceptPauseMin
+	for {
+		// The slot first: while there is none, the kernel's queue holds the rest.
+		select {
+		case in.slots <- struct{}{}:
+		case <-in.closed:
+			return
+		}
+		raw, err := in.root.Accept()
+		if err == nil {
+			pause = acceptPauseMin
+			in.take(raw)
+			continue
+		}
+		<-in.slots
+		if errors.Is(err, net.ErrClosed) || !in.wait(pause) {
+			return
+		}
+		in.lg.Warn("accept failed", zap.Error(err), zap.Duration("pause", pause))
+		pause = min(2*pause, acceptPauseMax)
+	}
+}
+
+// wait pauses; false when the port was closed meanwhile.
+func (in *intake) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-in.closed:
+		return false
+	}
+}
+
+// take owns a connection that was just accepted, and its slot.
+func (in *intake) take(raw net.Conn) {
+	in.metrics.pending.Inc()
+	t := newTracked(raw, time.Now().Add(in.timeout), func() {
+		in.metrics.pending.Dec()
+		<-in.slots
+	})
+	if in.maxConns > 0 && in.conns.len() >= in.maxConns {
+		in.metrics.reject(reasonTooMany)
+		t.kill()
+		return
+	}
+	if !in.conns.add(t) {
+		t.kill()
+		return
+	}
+	t.arm()
+	if in.prepare == nil {
+		in.pass(t)
+		return
+	}
+	in.wg.Add(1)
+	go func() {
+		defer in.wg.Done()
+		if err := in.prepare(t); err != nil {
+			in.metrics.reject(reasonOf(t, reasonTLS))
+			in.lg.Debug("connection not prepared", zap.Stringer("peer", raw.RemoteAddr()), zap.Error(err))
+			t.kill()
+			return
+		}
+		in.pass(t)
+	}()
+}
+
+// pass gives a connection to cmux.
+func (in *intake) pass(t *tracked) {
+	select {
+	case in.ready <- t:
+	case <-in.closed:
+		t.kill()
+	}
+}
+
+// Accept implements net.Listener for cmux.
+func (in *intake) Accept() (net.Conn, error) {
+	select {
+	case t := <-in.ready:
+		return t, nil
+	case <-in.closed:
+		return nil, net.ErrClosed // not temporary: cmux stops
+	}
+}
+
+// Addr implements net.Listener.
+func (in *intake) Addr() net.Addr { return in.root.Addr() }
+
+// Close stops accepting and kills all connections. It does not wait; join does.
+func (in *intake) Close() error {
+	var err error
+	in.once.Do(func() {
+		close(in.closed)
+		err = in.root.Close()
+		in.conns.close()
+	})
+	return err
+}
+
+func (in *intake) join() { in.wg.Wait() }

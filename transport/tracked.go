@@ -1,0 +1,171 @@
+package transport
+
+import (
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The life of a tracked connection before its owner has it.
+const (
+	statePending int32 = iota + 1 // in its handshake: the deadline closes it
+	stateHanded                   // its owner has it
+	stateExpired                  // the deadline came first
+)
+
+// tracked is a connection that its port can close at any time, whoever has it.
+type tracked struct {
+	net.Conn // the accepted connection, or the TLS connection on it
+
+	raw      net.Conn // what the network gave us; closing it never blocks
+	deadline time.Time
+	timer    *time.Timer
+	state    atomic.Int32
+	release  func() // gives the pending slot back; idempotent
+	once     sync.Once
+
+	mu     sync.Mutex
+	closed bool
+	undo   []func() // what Close does besides: leave the sets it is in
+}
+
+// newTracked begins to track raw. release may be nil.
+func newTracked(raw net.Conn, deadline time.Time, release func()) *tracked {
+	t := &tracked{Conn: raw, raw: raw, deadline: deadline}
+	t.release = func() {}
+	if release != nil {
+		t.release = sync.OnceFunc(release)
+	}
+	t.state.Store(statePending)
+	return t
+}
+
+// arm starts the deadline. Whatever the layers above do with read deadlines,
+// a connection that nobody took over by then is closed.
+func (t *tracked) arm() {
+	t.timer = time.AfterFunc(time.Until(t.deadline), func() {
+		if t.state.CompareAndSwap(statePending, stateExpired) {
+			t.kill()
+		}
+	})
+}
+
+// handOver says that an owner takes the connection. False means that the
+// deadline came first: the connection is closed and counted.
+func (t *tracked) handOver() bool {
+	if !t.state.CompareAndSwap(statePending, stateHanded) {
+		return false
+	}
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	return true
+}
+
+func (t *tracked) expired() bool { return t.state.Load() == stateExpired }
+
+// onClose registers what to do when the connection is closed. False means
+// that it is closed already; fn was not registered.
+func (t *tracked) onClose(fn func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.undo = append(t.undo, fn)
+	return true
+}
+
+// finish leaves the sets, gives the slot back, and stops the deadline.
+func (t *tracked) finish() {
+	t.once.Do(func() {
+		t.mu.Lock()
+		t.closed = true
+		undo := t.undo
+		t.undo = nil
+		t.mu.Unlock()
+		for _, fn := range undo {
+			fn()
+		}
+		t.release()
+		if t.timer != nil {
+			t.timer.Stop()
+		}
+	})
+}
+
+// Close closes the connection. On TLS it says goodbye first, which takes up to
+// 5 s if the other side does not read (crypto/tls).
+func (t *tracked) Close() error {
+	err := t.Conn.Close()
+	t.finish()
+	return err
+}
+
+// kill closes at once and says nothing.
+func (t *tracked) kill() {
+	_ = t.raw.Close()
+	t.finish()
+}
+
+// tlsState returns the state of a TLS connection whose handshake is over, else nil.
+func (t *tracked) tlsState() *tls.ConnectionState {
+	tc, ok := t.Conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	s := tc.ConnectionState()
+	return &s
+}
+
+// connSet is a set of connections that are closed together.
+type connSet struct {
+	mu     sync.Mutex
+	conns  map[*tracked]struct{} // nil once closed
+	closed bool
+}
+
+// add puts a connection in, and sees to it that it leaves when it is closed.
+// False means that the set is closed, or the connection is.
+func (s *connSet) add(t *tracked) bool {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
+	if s.conns == nil {
+		s.conns = map[*tracked]struct{}{}
+	}
+	s.conns[t] = struct{}{}
+	s.mu.Unlock()
+	if !t.onClose(func() { s.remove(t) }) {
+		s.remove(t)
+		return false
+	}
+	return true
+}
+
+func (s *connSet) remove(t *tracked) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, t)
+}
+
+func (s *connSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// close kills all connections, and those that come later are not let in.
+func (s *connSet) close() {
+	s.mu.Lock()
+	all := s.conns
+	s.conns, s.closed = nil, true
+	s.mu.Unlock()
+	for t := range all {
+		t.kill()
+	}
+}
