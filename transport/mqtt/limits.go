@@ -29,23 +29,31 @@ type Limits struct {
 	Buffers *BufferPool
 }
 
-// DefaultLimits returns the defaults, with a new BufferPool: call it once per
-// server and pass copies.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxPacketSize:     1 << 20,
-		MaxConnectSize:    64 << 10,
-		MaxUserProperties: 64,
-		MaxPropertyBytes:  8 << 10,
-		MaxTopicBytes:     1024,
-		MaxTopicLevels:    128,
-		MaxFilters:        64,
-		Buffers:           NewBufferPool(),
+// withDefaults replaces zero fields.
+func (l Limits) withDefaults() Limits {
+	if l.MaxPacketSize == 0 {
+		l.MaxPacketSize = 1 << 20
 	}
+	if l.MaxConnectSize == 0 {
+		l.MaxConnectSize = 64 << 10
+	}
+	for _, f := range []struct {
+		to *int
+		n  int
+	}{
+		{&l.MaxUserProperties, 64}, {&l.MaxPropertyBytes, 8 << 10}, {&l.MaxTopicBytes, 1024},
+		{&l.MaxTopicLevels, 128}, {&l.MaxFilters, 64},
+	} {
+		if *f.to == 0 {
+			*f.to = f.n
+		}
+	}
+	if l.Buffers == nil {
+		l.Buffers = NewBufferPool()
+	}
+	return l
 }
 
-// BufferPool lends read buffers. It is safe for concurrent use.
-type BufferPool struct{}
-
-// NewBufferPool returns an empty pool.
-func NewBufferPool() *BufferPool { return &BufferPool{} }
+// DefaultLimits returns the defaults, with a new BufferPool: call it once per
+// server and pass copies.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }

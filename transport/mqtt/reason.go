@@ -1,5 +1,7 @@
 package mqtt
 
+import "fmt"
+
 // ReasonCode is a reason code of MQTT 5 section 2.4. For older versions the
 // codec translates: see ReasonCode.ReturnCode and Append.
 type ReasonCode byte
@@ -57,18 +59,62 @@ const (
 	GrantedQoS0         = Success
 )
 
-// String returns the specification's name in lower case, such as "packet too
-// large", or the number in hexadecimal for an unknown code.
-func (c ReasonCode) String() string { panic("todo") }
-
 // Failed reports whether the code means failure (0x80 and above).
 func (c ReasonCode) Failed() bool { return c >= 0x80 }
 
 // ValidIn reports whether MQTT 5 allows the code in packets of type t,
-// whichever side sends them.
-func (c ReasonCode) ValidIn(t Type) bool { panic("todo") }
+// whichever side sends them (section 2.4).
+func (c ReasonCode) ValidIn(t Type) bool {
+	_, in := c.info()
+	return in&only(t) != 0
+}
+
+// String returns the specification's name in lower case, such as "packet too
+// large", or the number in hexadecimal for an unknown code.
+func (c ReasonCode) String() string {
+	if name, _ := c.info(); name != "" {
+		return name
+	}
+	return fmt.Sprintf("reason code 0x%02X", byte(c))
+}
 
 // ReturnCode returns the CONNACK return code of MQTT 3.1 and 3.1.1 that stands
 // for c. ok is false if there is none: then the connection is to be closed
 // without a CONNACK (v311:MQTT-3.2.2-6).
-func (c ReasonCode) ReturnCode() (rc byte, ok bool) { panic("todo") }
+func (c ReasonCode) ReturnCode() (rc byte, ok bool) {
+	switch c {
+	case Success:
+		return 0, true
+	case UnsupportedProtocolVersion:
+		return 1, true
+	case ClientIdentifierNotValid:
+		return 2, true
+	case ServerUnavailable, ServerBusy, ServerShuttingDown, QuotaExceeded, ConnectionRateExceeded,
+		UseAnotherServer, ServerMoved:
+		return 3, true
+	case BadUserNameOrPassword:
+		return 4, true
+	case NotAuthorized, Banned, BadAuthenticationMethod:
+		return 5, true
+	}
+	return 0, false
+}
+
+// fromReturnCode is the inverse of ReturnCode.
+func fromReturnCode(rc byte) (ReasonCode, bool) {
+	switch rc {
+	case 0:
+		return Success, true
+	case 1:
+		return UnsupportedProtocolVersion, true
+	case 2:
+		return ClientIdentifierNotValid, true
+	case 3:
+		return ServerUnavailable, true
+	case 4:
+		return BadUserNameOrPassword, true
+	case 5:
+		return NotAuthorized, true
+	}
+	return 0, false
+}
