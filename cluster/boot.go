@@ -1,0 +1,173 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+	"github.com/flotilla-mqtt/flotilla/router"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport"
+)
+
+// bootPoll is how often boot looks whether the next step is possible.
+const bootPoll = 20 * time.Millisecond
+
+// boot takes the node from its identity to serving clients. Each step waits
+// for what it needs; a node without a majority waits here, and a later
+// majority lets it go on.
+func (n *Node) boot() {
+	err := n.bootSteps()
+	switch {
+	case err == nil, n.ctx.Err() != nil:
+	default:
+		n.fatal(fmt.Errorf("start: %w", err))
+	}
+}
+
+func (n *Node) bootSteps() error {
+	n.lg.Info("node starts", zap.String("event", "server.start"), zap.String("data_dir", n.cfg.DataDir),
+		zap.String("cluster_addr", n.port.Addr().String()), zap.String("version", n.cfg.Version))
+	if !n.ident.Formed {
+		f := &formation{cfg: &n.cfg, id: n.ident, self: n.self, lg: n.lg, dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, _, err := n.port.DialPeer(ctx, addr, transport.KindJoin)
+			return conn, err
+		}}
+		n.hellos.set(f.hello())
+		if err := f.run(n.ctx, n.hellos); err != nil {
+			return err
+		}
+		n.formed.Store(true)
+	}
+	n.hellos.set(hello{Self: n.self, Agreed: n.ident.Agreed, Formed: true})
+	if err := n.control.open(n.ident.Agreed); err != nil {
+		return err
+	}
+	if err := n.until(func() bool { return n.control.view().ClusterID != "" }); err != nil {
+		return err
+	}
+	n.makeLanes(n.control.view())
+	n.spawn(n.followControl)
+	n.spawn(n.keepLease)
+	if err := n.until(n.canServe); err != nil {
+		return err
+	}
+	n.serve()
+	return nil
+}
+
+// until waits for a state of this node.
+func (n *Node) until(cond func() bool) error {
+	t := time.NewTicker(bootPoll)
+	defer t.Stop()
+	for !cond() {
+		select {
+		case <-n.ctx.Done():
+			return context.Cause(n.ctx)
+		case <-t.C:
+		}
+	}
+	return nil
+}
+
+// makeLanes opens one lane per shard. The number of shards is fixed when the
+// cluster is formed.
+func (n *Node) makeLanes(v *state.ControlView) {
+	slots := make([]uint32, router.Slots)
+	for i := range slots {
+		slots[i] = v.Shard(uint16(i))
+	}
+	n.slots.Store(&slots)
+	lanes := make([]*lane, v.Shards+1)
+	giveUp := n.cfg.Lease.LostAfter + time.Second // I26: lease + 1 s
+	for id := uint32(1); id <= v.Shards; id++ {
+		l := newLane(id, n.id, n, sealBatch, giveUp, n.met)
+		lanes[id] = l
+		n.spawn(func() { l.run(n.ctx) })
+	}
+	n.lanes.Store(&lanes)
+}
+
+func (n *Node) lane(shard uint32) *lane { return (*n.lanes.Load())[shard] }
+
+// allLanes is empty until the cluster is formed.
+func (n *Node) allLanes() []*lane {
+	if p := n.lanes.Load(); p != nil {
+		return (*p)[1:]
+	}
+	return nil
+}
+
+// followControl keeps the node in line with the control group.
+func (n *Node) followControl() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		v := n.control.view()
+		n.openShards(v)
+		n.pruneForwards(v)
+		for id, rec := range v.Nodes {
+			if !rec.Up {
+				n.routes.table.DropNode(id, rec.Incarnation)
+			} else if rec.Incarnation > 0 {
+				n.routes.table.DropNode(id, rec.Incarnation-1)
+			}
+		}
+		for _, l := range n.ledShards() {
+			l.kick()
+		}
+		n.met.routesTotal.Set(float64(n.routes.table.Len()))
+		n.wakeRemote()
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.control.changed:
+		case <-tick.C:
+		}
+	}
+}
+
+// canServe tells whether a client may be let in: the lease is held and the
+// route table is whole (DESIGN.md section 4).
+func (n *Node) canServe() bool {
+	lanes := n.allLanes()
+	return len(lanes) > 0 && n.lease.held() && n.routes.missing(len(lanes)) == 0
+}
+
+// serve lets clients in.
+func (n *Node) serve() {
+	for i, port := range n.clients {
+		if port == nil {
+			continue
+		}
+		name := "mqtt"
+		if i == 1 {
+			name = "mqtts"
+		}
+		n.lg.Info("listener is up", zap.String("event", "listener.up"), zap.String("listener", name), zap.String("addr", port.Addr().String()))
+		n.spawn(func() { n.acceptClients(port, name) })
+	}
+	n.serving.Store(true)
+	n.met.ready.Set(1)
+	a := n.Addrs()
+	n.lg.Info("node is ready", zap.String("event", "server.ready"), zap.String("cluster_id", n.ClusterID()), zap.String("cluster_addr", a.Cluster),
+		zap.String("mqtt_addr", a.MQTT), zap.String("mqtts_addr", a.MQTTS), zap.String("admin_addr", n.adminAddr()))
+}
+
+func (n *Node) acceptClients(port *transport.ClientPort, name string) {
+	for {
+		conn, err := port.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) && n.ctx.Err() == nil {
+				n.lg.Error("listener is down", zap.String("event", "listener.down"), zap.String("listener", name), zap.Error(err))
+			}
+			return
+		}
+		n.server.Serve(conn, session.Meta{Listener: name, Transport: conn.Transport()})
+	}
+}

@@ -1,0 +1,266 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/flotilla-mqtt/flotilla/cluster/peer"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+const mqttServerUnavailable = mqtt.ServerUnavailable
+
+// applied takes the effects of an entry that this node's replica of a shard has
+// applied. It runs on the apply goroutine and does not block.
+func (n *Node) applied(shard uint32, e *state.Effects) {
+	l := n.leading(shard)
+	for i := range e.Wakes {
+		w := &e.Wakes[i]
+		if w.Node == n.id {
+			n.server.Wake(w.Key, w.Epoch)
+		} else if l != nil && !n.holdsReplica(shard, w.Node) {
+			_ = n.links.Send(w.Node, peer.KindWake, appendRef(nil, command.SessionRef{SessionKey: w.Key, Epoch: w.Epoch})) // wakeRemote covers a loss
+		}
+	}
+	for i := range e.Kicks {
+		k := &e.Kicks[i]
+		if k.Node == n.id {
+			n.server.Kick(k.Key, k.Epoch, kickCode(k.Reason))
+		} else if l != nil && !n.holdsReplica(shard, k.Node) {
+			b := appendRef(nil, command.SessionRef{SessionKey: k.Key, Epoch: k.Epoch})
+			_ = n.links.Send(k.Node, peer.KindKick, append(b, byte(k.Reason))) // the old epoch can change nothing anyway
+		}
+	}
+	if l == nil {
+		return
+	}
+	if len(e.Routes) > 0 {
+		l.feed.publish(e.Index, e.Routes)
+	}
+	if e.Origins {
+		l.kick()
+	}
+}
+
+// holdsReplica tells whether a node applies the shard's log itself.
+func (n *Node) holdsReplica(shard uint32, node string) bool {
+	return slices.Contains(n.control.view().Placement[shard], node)
+}
+
+func kickCode(r state.KickReason) mqtt.ReasonCode {
+	switch r {
+	case state.KickEnded:
+		return mqtt.AdministrativeAction
+	case state.KickOverflow:
+		return mqtt.QuotaExceeded
+	default:
+		return mqtt.SessionTakenOver
+	}
+}
+
+// wakeRemote wakes every connected session whose shard has no replica here. It
+// runs once a second, so that a wake-up that was lost with a link costs a
+// second and not the message.
+func (n *Node) wakeRemote() {
+	if len(n.allReplicas()) == len(n.allLanes()) {
+		return
+	}
+	after := ""
+	for {
+		page := n.server.Clients("", after, 1000)
+		for i := range page {
+			key := command.SessionKey{Tenant: page[i].Tenant, ClientID: page[i].ClientID}
+			if page[i].Durable && n.replica(n.sessionShard(key)) == nil {
+				n.server.Wake(key, page[i].Epoch)
+			}
+			after = page[i].ClientID
+		}
+		if len(page) < 1000 {
+			return
+		}
+	}
+}
+
+// deliverLocal hands a forwarded message to this node's subscribers.
+func (n *Node) deliverLocal(tenant string, m *command.Message) { n.server.Deliver(tenant, m) }
+
+// Fetch implements session.Inbox: from the local replica, where replication was
+// the fan-out, or from the shard's leader.
+func (n *Node) Fetch(ctx context.Context, ref command.SessionRef, cursor uint64, maxMsgs, maxBytes int) (session.Page, error) {
+	shard := n.sessionShard(ref.SessionKey)
+	if r := n.replica(shard); r != nil {
+		p, err := r.mach.Fetch(ref, cursor, maxMsgs, maxBytes)
+		switch {
+		case errors.Is(err, state.ErrNotYet), errors.Is(err, state.ErrReloaded):
+			return session.Page{Next: cursor}, nil // apply wakes the session when there is something
+		case errors.Is(err, state.ErrStaleEpoch):
+			return session.Page{}, session.ErrStale
+		case err != nil:
+			return session.Page{}, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		}
+		return toPage(&p), nil
+	}
+	leader := n.leaderOf(shard)
+	if leader == "" || leader == n.id {
+		return session.Page{Next: cursor}, nil // wakeRemote tries again
+	}
+	resp, err := n.links.CallWait(ctx, leader, peer.KindFetch, appendFetch(nil, shard, ref, cursor, maxMsgs, maxBytes))
+	if err != nil {
+		n.hint(shard, "")
+		return session.Page{Next: cursor}, nil // wakeRemote tries again
+	}
+	return n.decodeFetched(shard, cursor, resp)
+}
+
+func toPage(p *state.Page) session.Page {
+	out := session.Page{Next: p.Next, More: p.More, Floor: p.Floor, Now: p.Now}
+	out.Deliveries = make([]session.Delivery, len(p.Deliveries))
+	for i := range p.Deliveries {
+		d := &p.Deliveries[i]
+		out.Deliveries[i] = session.Delivery{
+			Seq: d.Seq, Msg: d.Msg, QoS: d.QoS, Retain: d.Retain, SubIDs: d.SubIDs,
+			State: session.DeliveryState(d.State), Dup: d.Dup, ExpiresAt: d.ExpiresAt,
+		}
+	}
+	return out
+}
+
+// effective returns when every gateway that is up routes what the shard had at
+// index (I5). It asks the shard's leader, and the next one if that fails.
+func (n *Node) effective(ctx context.Context, shard uint32, index uint64) error {
+	for {
+		err := n.askEffective(ctx, shard, index)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || n.ctx.Err() != nil || !n.lease.held() {
+			return fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		}
+		if err := sleep(ctx, laneRetry); err != nil {
+			return fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		}
+	}
+}
+
+func (n *Node) askEffective(ctx context.Context, shard uint32, index uint64) error {
+	leader := n.leaderOf(shard)
+	switch leader {
+	case "":
+		return ErrNoLeader
+	case n.id:
+		l := n.leading(shard)
+		if l == nil {
+			return ErrNoLeader
+		}
+		return l.feed.waitCtx(ctx, index)
+	}
+	_, err := n.query(ctx, leader, queryEffective, putUint(putUint(nil, uint64(shard)), index))
+	if err != nil {
+		n.hint(shard, "")
+	}
+	return err
+}
+
+// Retained implements session.Retained. One page is read from every shard that
+// may hold matches, merged in topic order.
+func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit int) ([]command.Message, string, error) {
+	if !n.lease.held() {
+		return nil, "", session.ErrUnavailable
+	}
+	infos, next, err := n.retained(ctx, tenant, filter, after, limit)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+	}
+	now := n.now()
+	msgs := make([]command.Message, 0, len(infos))
+	for i := range infos {
+		m := infos[i].Msg
+		m.HasExpiry = infos[i].ExpiresAt != 0
+		if m.HasExpiry {
+			left := infos[i].ExpiresAt - now
+			if left <= 0 {
+				continue
+			}
+			m.Expiry = uint32((left + 999) / 1000)
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs, next, nil
+}
+
+func (n *Node) retained(ctx context.Context, tenant, filter, after string, limit int) ([]state.RetainedInfo, string, error) {
+	shards := []uint32{}
+	if strings.ContainsAny(filter, "+#") {
+		for _, l := range n.allLanes() {
+			shards = append(shards, l.shard)
+		}
+	} else {
+		shards = append(shards, n.topicShard(tenant, []byte(filter)))
+	}
+	var all []state.RetainedInfo
+	cut := "" // topics above it may be missing from a shard that had more
+	for _, shard := range shards {
+		items, more, err := n.retainedOf(ctx, shard, tenant, filter, after, limit)
+		if err != nil {
+			return nil, "", err
+		}
+		all = append(all, items...)
+		if more && len(items) > 0 {
+			last := string(items[len(items)-1].Msg.Topic)
+			if cut == "" || last < cut {
+				cut = last
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b state.RetainedInfo) int { return strings.Compare(string(a.Msg.Topic), string(b.Msg.Topic)) })
+	end := len(all)
+	if cut != "" {
+		end, _ = slices.BinarySearchFunc(all, cut, func(r state.RetainedInfo, t string) int {
+			if string(r.Msg.Topic) <= t {
+				return -1
+			}
+			return 1
+		})
+	}
+	end = min(end, limit)
+	if end < len(all) || cut != "" {
+		if end == 0 {
+			return nil, "", nil
+		}
+		return all[:end], string(all[end-1].Msg.Topic), nil
+	}
+	return all, "", nil
+}
+
+// retainedOf reads one shard, linearizably: from the local replica once it has
+// applied what was committed before the call, or from the leader.
+func (n *Node) retainedOf(ctx context.Context, shard uint32, tenant, filter, after string, limit int) ([]state.RetainedInfo, bool, error) {
+	if r := n.replica(shard); r != nil {
+		index, err := n.readIndex(ctx, shard)
+		if err == nil {
+			err = r.group.WaitApplied(ctx, index)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		return r.mach.Retained(tenant, filter, after, limit)
+	}
+	leader := n.leaderOf(shard)
+	if leader == "" || leader == n.id {
+		return nil, false, ErrNoLeader
+	}
+	b := putUint(nil, uint64(shard))
+	b = putBytes(putBytes(putBytes(b, tenant), filter), after)
+	resp, err := n.query(ctx, leader, queryRetained, putUint(b, uint64(limit)))
+	if err != nil {
+		n.hint(shard, "")
+		return nil, false, err
+	}
+	return decodeRetained(resp)
+}

@@ -1,0 +1,32 @@
+// Package cluster puts a node together: it opens the Raft groups, carries
+// commands to them through lanes, keeps the route table and the lease, and
+// implements what package session asks of the cluster.
+//
+// # What it owns
+//
+//   - the identity of a node (node.json) and how a cluster is formed;
+//   - the groups of a node: the control group and the replicas of shards that
+//     the control group placed here;
+//   - lanes: the ordered, pipelined stream of commands from this node to one
+//     shard, resent after a change of leader;
+//   - the merger at a shard's leader, which turns waiting batches into entries;
+//   - the route feed, the SUBACK gate and the lease that makes it sound;
+//   - forwards of QoS 0 messages and of messages for transient sessions;
+//   - the duties of a shard's leader: ticks, lost nodes, originated messages.
+//
+// # What it must not know
+//
+// HTTP, command line flags, MQTT packets (it knows messages, not packets).
+//
+// # Goroutines
+//
+// All are started by Start or by a method of a started part, and joined by
+// Stop or Kill through Node.wg: one per lane (sender), one per led shard
+// (merger, duties), one for the lease, one for the control view, one per
+// accepted peer link (in package peer). None outlives its Node.
+//
+// # Lock order
+//
+// Node.mu, then lane.mu, then feed.mu. No lock is held across a send on a
+// channel, a call into package peer or raftfsm, or any I/O.
+package cluster

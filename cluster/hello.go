@@ -1,0 +1,39 @@
+package cluster
+
+import (
+	"encoding/json"
+	"net"
+	"sync"
+	"time"
+)
+
+// helloServer answers hellos with what this node has agreed to, also long
+// after the cluster was formed: a late member still has to learn of it.
+type helloServer struct {
+	mu   sync.Mutex
+	last hello // guarded by mu
+}
+
+func (h *helloServer) set(v hello) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = v
+}
+
+func (h *helloServer) get() hello {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
+}
+
+// serve answers one hello and closes the connection.
+func (h *helloServer) serve(conn net.Conn) {
+	defer conn.Close()
+	if conn.SetDeadline(time.Now().Add(helloTimeout)) != nil {
+		return
+	}
+	if _, err := readHello(conn); err != nil {
+		return
+	}
+	_ = json.NewEncoder(conn).Encode(h.get()) // the asker retries
+}

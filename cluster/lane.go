@@ -1,0 +1,435 @@
+package cluster
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+)
+
+const (
+	// laneBatchBytes closes a batch by size.
+	laneBatchBytes = 64 << 10
+	// laneWindow is how many batches are under way at most. It must stay below
+	// the number of results that a shard keeps per lane (64).
+	laneWindow = 16
+	// laneEager is how many batches may be under way for a small batch to leave
+	// at once. Above it, commands gather until a batch is full or returns: that
+	// is what makes batches grow with the load and costs nothing when idle.
+	laneEager = 2
+	// laneMaxBytes bounds what a lane holds. A full lane blocks its publishers,
+	// and so their sockets.
+	laneMaxBytes = 8 << 20
+	// laneAckDelay is how long acknowledgements wait for company. Nobody waits
+	// for them: the subscriber's window is already free.
+	laneAckDelay = 5 * time.Millisecond
+	// laneRetry is the wait before a batch is sent again when no leader is known.
+	laneRetry = 20 * time.Millisecond
+	// laneSweep is how often commands past their deadline are looked for.
+	laneSweep = 250 * time.Millisecond
+)
+
+// doneFn is told the outcome of one command: its result and the log index
+// where it was applied, or why the outcome is not known.
+type doneFn func(res command.Result, index uint64, err error)
+
+// batchSender carries one sealed batch to the shard's leader. done is called
+// exactly once. An error means that the batch may or may not be applied.
+type batchSender interface {
+	sendBatch(shard uint32, batch []byte, done func(command.BatchResult, uint64, error))
+}
+
+// sealFn gives a batch its final bytes: the header and what is in it.
+type sealFn func(h command.BatchHeader, b *laneBatch) []byte
+
+// laneBatch is a run of commands that travels and is applied as one.
+type laneBatch struct {
+	seq     uint64
+	body    []byte // encoded commands
+	sealed  []byte // header + body, set when first sent
+	size    int    // of the commands, for the lane's bound
+	dones   []doneFn
+	born    time.Time
+	applied bool
+	expired bool // the callers were told that the outcome is unknown
+	acks    map[command.SessionRef]*pendingAck
+	// ackOrder are the acks as they were encoded, set by seal.
+	ackOrder []*pendingAck
+}
+
+// lane is the ordered, pipelined stream of commands from this node to one
+// shard. A batch keeps its sequence number when it is sent again, so the state
+// machine applies it once (INVARIANTS I2, I4).
+type lane struct {
+	shard  uint32
+	node   string
+	sender batchSender
+	seal   sealFn
+	met    *metrics
+	// giveUpAfter is how long a caller waits for an outcome (I26).
+	giveUpAfter time.Duration
+	wake        chan struct{} // capacity 1: the sender goroutine has work
+	changed     chan struct{} // capacity 1: a leader may be known now
+
+	mu         sync.Mutex
+	inc        uint64        // incarnation, 0 = the lane is closed to new commands
+	nextSeq    uint64        // sequence of the next batch to seal
+	ackedSeq   uint64        // every batch up to here has returned
+	open       *laneBatch    // gathers commands
+	full       []*laneBatch  // closed by size, not sealed
+	sent       []*laneBatch  // sealed, not returned, in order
+	unsent     int           // how many at the end of sent must be sent (again)
+	gen        uint64        // counts recoveries: failures of an older one are stale
+	recovering bool          // wait before sending again
+	bytes      int           // held in open, full and sent
+	space      chan struct{} // closed when bytes went down
+	ackSince   time.Time     // when the oldest waiting acknowledgement came
+	urgentAck  bool          // somebody waits for an acknowledgement to commit
+}
+
+func newLane(shard uint32, node string, s batchSender, seal sealFn, giveUp time.Duration, m *metrics) *lane {
+	return &lane{
+		shard: shard, node: node, sender: s, seal: seal, met: m, giveUpAfter: giveUp,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		space: make(chan struct{}), open: new(laneBatch),
+	}
+}
+
+// reset starts the lane anew under an incarnation. What was under way is
+// answered with why: a new incarnation starts at sequence 1.
+func (l *lane) reset(incarnation uint64, why error) {
+	l.mu.Lock()
+	var lost []doneFn
+	for _, b := range l.batchesLocked() {
+		lost = append(lost, b.takeDones()...)
+	}
+	l.inc, l.nextSeq, l.ackedSeq = incarnation, 1, 0
+	l.open, l.full, l.sent, l.unsent = new(laneBatch), nil, nil, 0
+	l.gen++
+	l.recovering, l.bytes, l.ackSince, l.urgentAck = false, 0, time.Time{}, false
+	l.freeSpaceLocked()
+	l.mu.Unlock()
+	for _, done := range lost {
+		done(command.Result{}, 0, why)
+	}
+}
+
+func (l *lane) batchesLocked() []*laneBatch {
+	all := append([]*laneBatch(nil), l.sent...)
+	all = append(all, l.full...)
+	return append(all, l.open)
+}
+
+// takeDones returns the callbacks that were not called, and forgets them.
+func (b *laneBatch) takeDones() []doneFn {
+	var out []doneFn
+	for i, d := range b.dones {
+		if d != nil {
+			out = append(out, d)
+			b.dones[i] = nil
+		}
+	}
+	for _, a := range b.acks {
+		for _, d := range a.dones {
+			out = append(out, func(_ command.Result, _ uint64, err error) { d(err) })
+		}
+		a.dones = nil
+	}
+	return out
+}
+
+// add puts one command into the lane. encode appends its bytes; it runs under
+// the lane's lock and must not block. add blocks while the lane is full, until
+// ctx ends; then nothing was added.
+func (l *lane) add(ctx context.Context, encode func(dst []byte) []byte, done doneFn) error {
+	l.mu.Lock()
+	for l.bytes >= laneMaxBytes && l.inc != 0 {
+		space := l.space
+		l.mu.Unlock()
+		select {
+		case <-space:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		l.mu.Lock()
+	}
+	if l.inc == 0 {
+		l.mu.Unlock()
+		return ErrLeaseLost
+	}
+	notify := l.appendLocked(encode, done)
+	l.mu.Unlock()
+	if notify {
+		l.kick()
+	}
+	return nil
+}
+
+// tryAdd is add for what may be lost: it reports false when the lane is full.
+func (l *lane) tryAdd(encode func(dst []byte) []byte) bool {
+	return l.addNow(encode, laneMaxBytes)
+}
+
+// push is add for commands that must not wait behind publishers and are few.
+func (l *lane) push(encode func(dst []byte) []byte) {
+	l.addNow(encode, math.MaxInt)
+}
+
+func (l *lane) addNow(encode func(dst []byte) []byte, limit int) bool {
+	l.mu.Lock()
+	if l.inc == 0 || l.bytes >= limit {
+		l.mu.Unlock()
+		return false
+	}
+	notify := l.appendLocked(encode, nil)
+	l.mu.Unlock()
+	if notify {
+		l.kick()
+	}
+	return true
+}
+
+// appendLocked adds one command to the open batch, and closes it when it is
+// full. It reports whether the sender must be woken.
+func (l *lane) appendLocked(encode func(dst []byte) []byte, done doneFn) (notify bool) {
+	b := l.open
+	if len(b.dones) == 0 {
+		b.born = time.Now()
+	}
+	before := len(b.body)
+	b.body = encode(b.body)
+	b.dones = append(b.dones, done)
+	b.size += len(b.body) - before
+	l.bytes += len(b.body) - before
+	if len(b.body) < laneBatchBytes {
+		return len(b.dones) == 1
+	}
+	l.full = append(l.full, b)
+	l.open = &laneBatch{body: make([]byte, 0, laneBatchBytes+laneBatchBytes/8)}
+	l.ackSince, l.urgentAck = time.Time{}, false
+	return true
+}
+
+func (l *lane) kick() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // a wake-up is already pending; it will see this work
+	}
+}
+
+// leaderChanged ends the wait of a lane that recovers.
+func (l *lane) leaderChanged() {
+	select {
+	case l.changed <- struct{}{}:
+	default: // a wake-up is already pending
+	}
+}
+
+func (l *lane) freeSpaceLocked() {
+	close(l.space)
+	l.space = make(chan struct{})
+}
+
+// run sends batches until ctx ends. Then every caller is answered.
+func (l *lane) run(ctx context.Context) { l.runUntil(ctx, ErrStopped) }
+
+// fail answers everything that is under way with why and closes the lane.
+func (l *lane) fail(why error) { l.reset(0, why) }
+
+// runUntil is run with the answer for those who wait when ctx ends.
+func (l *lane) runUntil(ctx context.Context, why error) {
+	sweep := time.NewTicker(laneSweep)
+	defer sweep.Stop()
+	ackTimer := time.NewTimer(time.Hour)
+	defer ackTimer.Stop()
+	for {
+		wait := l.sendReady()
+		if wait > 0 {
+			ackTimer.Reset(wait)
+		}
+		select {
+		case <-ctx.Done():
+			l.fail(why)
+			return
+		case <-l.wake:
+		case <-l.changed:
+			l.resume()
+		case <-ackTimer.C:
+		case <-sweep.C:
+			l.expire(time.Now())
+		}
+	}
+}
+
+// sendReady sends what may leave now, and returns how long the waiting
+// acknowledgements may wait for company (0: nothing waits).
+func (l *lane) sendReady() time.Duration {
+	for {
+		l.mu.Lock()
+		b, gen, wait := l.nextLocked(time.Now())
+		l.mu.Unlock()
+		if b == nil {
+			return wait
+		}
+		l.sender.sendBatch(l.shard, b.sealed, func(res command.BatchResult, index uint64, err error) {
+			l.returned(b, gen, res, index, err)
+		})
+	}
+}
+
+// nextLocked picks the batch to send now: first what must be sent again, in
+// order, then closed batches, then the open one if the lane is eager.
+func (l *lane) nextLocked(now time.Time) (*laneBatch, uint64, time.Duration) {
+	if l.recovering || l.inc == 0 {
+		return nil, 0, 0
+	}
+	if l.unsent > 0 {
+		b := l.sent[len(l.sent)-l.unsent]
+		l.unsent--
+		return b, l.gen, 0
+	}
+	if len(l.sent) >= laneWindow {
+		return nil, 0, 0
+	}
+	var b *laneBatch
+	switch {
+	case len(l.full) > 0:
+		b = l.full[0]
+		l.full = l.full[1:]
+	case len(l.sent) >= laneEager:
+		return nil, 0, 0
+	case len(l.open.dones) > 0 || l.urgentAck:
+		b = l.takeOpenLocked()
+	case len(l.open.acks) > 0:
+		if age := now.Sub(l.ackSince); age < laneAckDelay {
+			return nil, 0, laneAckDelay - age
+		}
+		b = l.takeOpenLocked()
+	default:
+		return nil, 0, 0
+	}
+	l.sealLocked(b)
+	return b, l.gen, 0
+}
+
+func (l *lane) takeOpenLocked() *laneBatch {
+	b := l.open
+	l.open = &laneBatch{body: make([]byte, 0, max(256, len(b.body)))}
+	l.ackSince, l.urgentAck = time.Time{}, false
+	return b
+}
+
+// sealLocked gives the batch its sequence number and its final bytes.
+func (l *lane) sealLocked(b *laneBatch) {
+	b.seq = l.nextSeq
+	l.nextSeq++
+	if b.born.IsZero() {
+		b.born = time.Now()
+	}
+	h := command.BatchHeader{Node: l.node, Incarnation: l.inc, Seq: b.seq, AckedSeq: l.ackedSeq}
+	b.sealed = l.seal(h, b)
+	b.body = nil
+	l.sent = append(l.sent, b)
+	l.met.laneBatchMessages.Observe(float64(len(b.dones)))
+}
+
+// returned handles the outcome of one send.
+func (l *lane) returned(b *laneBatch, gen uint64, res command.BatchResult, index uint64, err error) {
+	if err != nil || res.Code == command.Gap || res.Code == command.StaleIncarnation {
+		l.recover(gen)
+		return
+	}
+	l.mu.Lock()
+	if b.applied {
+		l.mu.Unlock()
+		return // two attempts were applied once, and both answered
+	}
+	b.applied = true
+	l.retireLocked()
+	dones, acks, expired := b.dones, b.ackOrder, b.expired
+	b.dones, b.acks, b.ackOrder = nil, nil, nil
+	l.mu.Unlock()
+	l.kick()
+	if expired {
+		return
+	}
+	finishBatch(acks, dones, res, index)
+}
+
+// retireLocked drops returned batches from the front of sent.
+func (l *lane) retireLocked() {
+	n := 0
+	for n < len(l.sent) && l.sent[n].applied {
+		l.bytes -= l.sent[n].size
+		l.ackedSeq = l.sent[n].seq
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	l.sent = append(l.sent[:0:0], l.sent[n:]...)
+	l.unsent = min(l.unsent, len(l.sent))
+	l.freeSpaceLocked()
+}
+
+// recover prepares to send again everything that has not returned. The first
+// failure of a generation starts it; the others belong to it.
+func (l *lane) recover(gen uint64) {
+	l.mu.Lock()
+	if gen != l.gen || l.inc == 0 {
+		l.mu.Unlock()
+		return
+	}
+	l.gen++
+	l.unsent = len(l.sent)
+	l.recovering = true
+	l.mu.Unlock()
+	l.met.laneResends.WithLabelValues(shardLabel(l.shard)).Inc()
+	time.AfterFunc(laneRetry, l.leaderChanged)
+}
+
+func (l *lane) resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recovering = false
+}
+
+// expire tells callers that waited too long that the outcome is unknown. What
+// was sealed stays in the lane, because its sequence number must be used; what
+// was not is dropped, so it is sure not to be applied.
+func (l *lane) expire(now time.Time) {
+	l.mu.Lock()
+	var late []doneFn
+	for _, b := range l.sent {
+		if !b.applied && !b.expired && now.Sub(b.born) > l.giveUpAfter {
+			b.expired = true
+			late = append(late, b.takeDones()...)
+		}
+	}
+	for len(l.full) > 0 && now.Sub(l.full[0].born) > l.giveUpAfter {
+		late = append(late, l.full[0].takeDones()...)
+		l.bytes -= l.full[0].size
+		l.full = l.full[1:]
+	}
+	if len(l.open.dones) > 0 && now.Sub(l.open.born) > l.giveUpAfter {
+		late = append(late, l.open.takeDones()...)
+		l.bytes -= l.open.size
+		l.open = new(laneBatch)
+	}
+	if len(late) > 0 {
+		l.freeSpaceLocked()
+	}
+	l.mu.Unlock()
+	for _, done := range late {
+		done(command.Result{}, 0, ErrNoLeader)
+	}
+}
+
+// queued is how many bytes wait in the lane.
+func (l *lane) queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
+}

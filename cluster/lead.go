@@ -1,0 +1,189 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+)
+
+const (
+	// dutyEvery is how often a leader looks for due ticks and broken feeds.
+	dutyEvery = 250 * time.Millisecond
+	// checkpointEvery is after how many entries replicas compare digests (G8).
+	checkpointEvery = 10_000
+)
+
+// lead is what a node does for a shard while it leads it: merge batches, feed
+// routes, keep time, clean up after lost nodes and send originated messages.
+type lead struct {
+	n      *Node
+	shard  uint32
+	term   uint64
+	group  *raftfsm.Group
+	mach   *state.Shard
+	merge  *merger
+	feed   *feed
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	wake   chan struct{} // capacity 1: duties have work
+
+	origins *originPump
+
+	// Owned by the duties goroutine.
+	lastCheckpoint uint64
+	tickAt         int64 // when the last tick was proposed
+	lostAt         map[ownerKey]int64
+	viewed         *state.ControlView
+}
+
+// ownerKey is a process of a node.
+type ownerKey struct {
+	node        string
+	incarnation uint64
+}
+
+// startLead begins the duties of a new leader. The group has applied all that
+// earlier leaders committed.
+func (n *Node) startLead(r *shardReplica, term uint64) *lead {
+	ctx, cancel := context.WithCancel(n.ctx)
+	l := &lead{
+		n: n, shard: r.id, term: term, group: r.group, mach: r.mach, cancel: cancel,
+		merge: newMerger(n.id, r.group, n.now, n.cfg.Raft.EntryMax),
+		wake:  make(chan struct{}, 1), lostAt: map[ownerKey]int64{},
+	}
+	l.origins = newOriginPump(l)
+	l.feed = newFeed(r.id, term, r.mach.Applied(), n, r.mach.Routes, n.lg)
+	l.lastCheckpoint = r.mach.Applied()
+	l.wg.Add(2)
+	go func() { defer l.wg.Done(); l.merge.run(ctx) }()
+	go func() { defer l.wg.Done(); l.duties(ctx) }()
+	return l
+}
+
+// stop ends the duties. Waiting batches are refused and go to the next leader.
+func (l *lead) stop() {
+	l.cancel()
+	l.feed.close()
+	l.wg.Wait()
+}
+
+func (l *lead) kick() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // a wake-up is already pending
+	}
+}
+
+// duties runs until leadership ends.
+func (l *lead) duties(ctx context.Context) {
+	tick := time.NewTicker(dutyEvery)
+	defer tick.Stop()
+	l.prime(ctx)
+	for {
+		l.origins.run(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+			if l.n.control.view() != l.viewed {
+				l.followView(false)
+			}
+		case <-tick.C:
+			l.keepTime()
+			l.checkpoint()
+			l.feed.retryUnsynced()
+			l.followView(false)
+		}
+	}
+}
+
+// prime reads the set of gateways at an index that is not older than the
+// election: a gateway that the last leader knew must be waited for (case 5 of
+// INVARIANTS section 3).
+func (l *lead) prime(ctx context.Context) {
+	for {
+		err := l.n.control.barrier(ctx)
+		if err == nil {
+			l.followView(true)
+			return
+		}
+		l.n.lg.Debug("leader waits for the control group", zap.Uint32("group", l.shard), zap.Error(err))
+		l.followView(false)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(dutyEvery):
+		}
+	}
+}
+
+// followView brings feed and sessions in line with who is up.
+func (l *lead) followView(primed bool) {
+	view := l.n.control.view()
+	l.viewed = view
+	l.feed.setGateways(gatewaysUp(view), primed)
+	now := l.n.now()
+	for _, o := range l.mach.Owners() {
+		rec, ok := view.Nodes[o.Node]
+		if ok && rec.Up && rec.Incarnation == o.Incarnation {
+			continue
+		}
+		if ok && rec.Incarnation < o.Incarnation {
+			continue // our view is older than the session's owner
+		}
+		key := ownerKey{o.Node, o.Incarnation}
+		if now-l.lostAt[key] < 2*time.Second.Milliseconds() {
+			continue // under way
+		}
+		l.lostAt[key] = now
+		l.propose(command.AppendNodeLost(nil, &command.NodeLost{Node: o.Node, Incarnation: o.Incarnation}))
+	}
+}
+
+// keepTime proposes a tick when something in the machine is due.
+func (l *lead) keepTime() {
+	due, now := l.mach.NextDue(), l.n.now()
+	if due == 0 || due > now || now-l.tickAt < dutyEvery.Milliseconds() {
+		return
+	}
+	l.tickAt = now
+	l.propose(command.AppendTick(nil))
+}
+
+// checkpoint lets the replicas compare their digests.
+func (l *lead) checkpoint() {
+	index, digest := l.mach.Digest()
+	if index < l.lastCheckpoint+checkpointEvery {
+		return
+	}
+	l.lastCheckpoint = index
+	l.propose(command.AppendCheckpoint(nil, &command.Checkpoint{Index: index, Digest: digest}))
+}
+
+// propose puts a command of the leader itself into the log. If it is lost, the
+// next round of duties proposes it again: all of them are idempotent.
+func (l *lead) propose(cmds []byte) {
+	l.proposeThen(cmds, func(error) {})
+}
+
+func (l *lead) proposeThen(cmds []byte, done func(error)) {
+	batch := command.AppendBatch(nil, &command.BatchHeader{}, cmds)
+	l.merge.submit(batch, func(_ command.BatchResult, _ uint64, err error) { done(err) })
+}
+
+// gatewaysUp are the nodes that routes must reach, with their incarnations.
+func gatewaysUp(v *state.ControlView) map[string]uint64 {
+	up := make(map[string]uint64, len(v.Nodes))
+	for id, rec := range v.Nodes {
+		if rec.Up {
+			up[id] = rec.Incarnation
+		}
+	}
+	return up
+}

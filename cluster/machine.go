@@ -1,0 +1,78 @@
+package cluster
+
+import (
+	"errors"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+)
+
+var (
+	_ raftfsm.Machine = (*shardMachine)(nil)
+	_ raftfsm.Machine = (*controlMachine)(nil)
+	_ state.Store     = machineStore{}
+)
+
+// machineStore lets a machine use the store of the room above it: neither knows
+// the other's types.
+type machineStore struct{ raftfsm.Store }
+
+// NewBatch implements state.Store.
+func (s machineStore) NewBatch() state.Batch { return s.Store.NewBatch() }
+
+// Get implements state.Store.
+func (s machineStore) Get(key []byte) ([]byte, error) {
+	v, err := s.Store.Get(key)
+	if errors.Is(err, raftfsm.ErrNotFound) {
+		return nil, state.ErrNotFound
+	}
+	return v, err
+}
+
+// shardMachine is a shard's machine as its group sees it. Effects leave here,
+// on the apply goroutine, and must not block.
+type shardMachine struct {
+	*state.Shard
+	n  *Node
+	id uint32
+}
+
+// Load implements raftfsm.Machine.
+func (m *shardMachine) Load(st raftfsm.Store) error { return m.Shard.Load(machineStore{st}) }
+
+// Apply implements raftfsm.Machine.
+func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {
+	results, effects, err := m.Shard.Apply(index, entry)
+	if err != nil {
+		return nil, err
+	}
+	if !effects.Empty() {
+		m.n.applied(m.id, &effects)
+	}
+	return results, nil
+}
+
+// controlMachine is the control machine as its group sees it.
+type controlMachine struct{ c *control }
+
+func (m *controlMachine) Load(st raftfsm.Store) error { return m.c.mach.Load(machineStore{st}) }
+func (m *controlMachine) Applied() uint64             { return m.c.mach.Applied() }
+func (m *controlMachine) WriteBack() error            { return m.c.mach.WriteBack() }
+func (m *controlMachine) DirtyBytes() int             { return m.c.mach.DirtyBytes() }
+func (m *controlMachine) Digest() (uint64, [16]byte)  { return m.c.mach.Digest() }
+
+// Apply implements raftfsm.Machine.
+func (m *controlMachine) Apply(index uint64, entry []byte) (any, error) {
+	before := m.c.mach.View()
+	results, err := m.c.mach.Apply(index, entry)
+	if err != nil {
+		return nil, err
+	}
+	if m.c.mach.View() != before {
+		select {
+		case m.c.changed <- struct{}{}:
+		default: // a wake-up is already pending
+		}
+	}
+	return results, nil
+}

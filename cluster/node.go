@@ -1,0 +1,271 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/cluster/peer"
+	"github.com/flotilla-mqtt/flotilla/raftfsm"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport"
+)
+
+// Node is one running node. All methods are safe for concurrent use.
+type Node struct {
+	cfg   Config
+	lg    *zap.Logger
+	met   *metrics
+	id    string
+	ident *identity
+	self  member
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	host    *raftfsm.Host
+	port    *transport.ClusterPort
+	links   *peer.Links
+	hellos  *helloServer
+	server  *session.Server
+	clients []*transport.ClientPort
+	buffers sync.Pool // *[]byte, encoded messages
+
+	control *control
+	routes  *routes
+	sink    *forwardSink
+	lease   *lease
+	// incarnation is what the control group gave this process, 0 before.
+	incarnation atomic.Uint64
+	// lanes by shard id; index 0 is unused. Set once, before clients are served.
+	lanes atomic.Pointer[[]*lane]
+	slots atomic.Pointer[[]uint32] // slot to shard
+
+	formed  atomic.Bool
+	serving atomic.Bool // client ports accept
+	stopped atomic.Bool
+	failed  atomic.Pointer[error]
+	admin   atomic.Pointer[string]
+
+	mu       sync.Mutex
+	replicas map[uint32]*shardReplica
+	leads    map[uint32]*lead
+	forwards map[string]*forwardTarget
+	hints    map[uint32]string // shard leaders that other nodes told of
+}
+
+// Addrs are the addresses of a node as they were bound; "" where off.
+type Addrs struct {
+	Cluster, MQTT, MQTTS string
+}
+
+// Start opens a node's stores and ports and begins to form, join or rejoin its
+// cluster in the background. It returns once everything is opened that can
+// fail for a reason on this machine. ctx bounds the opening only.
+func Start(_ context.Context, cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("%w: data directory: %w", ErrConfig, err)
+	}
+	ident, err := loadIdentity(cfg.DataDir, cfg.NodeID)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, lg: cfg.Logger.With(zap.String("node", ident.NodeID)), met: newMetrics(cfg.Registerer), id: ident.NodeID,
+		hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
+		replicas: map[uint32]*shardReplica{}, leads: map[uint32]*lead{}, forwards: map[string]*forwardTarget{}, hints: map[uint32]string{},
+	}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	if err := n.open(ident); err != nil {
+		n.cancel(err)
+		n.closeAll()
+		return nil, err
+	}
+	n.wg.Add(2)
+	go func() { defer n.wg.Done(); n.acceptPeers() }()
+	go func() { defer n.wg.Done(); n.boot() }()
+	return n, nil
+}
+
+// open takes the data directory and the ports, in the order in which a failure
+// costs least.
+func (n *Node) open(ident *identity) error {
+	ident.Starts++
+	if err := ident.save(n.cfg.DataDir); err != nil {
+		return err
+	}
+	var err error
+	n.host, err = raftfsm.OpenHost(raftfsm.HostConfig{
+		Dir: n.cfg.DataDir, NodeID: n.id, FS: n.cfg.FS, Stable: n.cfg.Stable, SyncInterval: n.cfg.Raft.MinSyncInterval,
+		Fatal: n.fatal, Logger: n.lg.Named("raftfsm"), Registerer: n.cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	// The directory is locked now: what it says of itself cannot change any more.
+	if n.ident, err = loadIdentity(n.cfg.DataDir, n.cfg.NodeID); err != nil {
+		return err
+	}
+	n.id = n.ident.NodeID
+	n.formed.Store(n.ident.Formed)
+	n.port, err = transport.OpenClusterPort(transport.ClusterConfig{
+		Network: n.cfg.Network, Addr: n.cfg.ClusterAddr, NodeID: n.id, ClusterID: n.ClusterID, TLS: n.cfg.ClusterTLS,
+		Resolve: n.resolve, Logger: n.lg.Named("transport"), Registerer: n.cfg.Registerer,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: cluster-addr: %w", ErrConfig, err)
+	}
+	addr := n.cfg.AdvertiseAddr
+	if addr == "" {
+		addr = n.port.Addr().String()
+	}
+	n.self = member{ID: n.id, Addr: addr, Roles: n.cfg.Roles, Zone: n.cfg.Zone}
+	n.links = peer.NewNode(n.id, n.dialPeer, n.handlers(), n.lg.Named("peer"), peer.Options{Registerer: n.cfg.Registerer})
+	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg.Named("session"), n.cfg.Registerer)
+	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
+	n.control = newControl(n)
+	return n.openClientPorts()
+}
+
+func (n *Node) openClientPorts() error {
+	for _, p := range []struct {
+		addr string
+		tls  bool
+	}{{n.cfg.MQTTAddr, false}, {n.cfg.MQTTSAddr, true}} {
+		if p.addr == "" || p.addr == "none" || !slices.Contains(n.cfg.Roles, RoleGateway) {
+			n.clients = append(n.clients, nil)
+			continue
+		}
+		cc := transport.ClientConfig{
+			Network: n.cfg.Network, Addr: p.addr, WebSocketPath: n.cfg.WebSocketPath, Origins: n.cfg.WebSocketOrigins,
+			HandshakeTimeout: n.cfg.Session.ConnectTimeout, PendingMax: n.cfg.Session.PendingConnects,
+			Logger: n.lg.Named("transport"), Registerer: n.cfg.Registerer,
+		}
+		name := "mqtt-addr"
+		if p.tls {
+			cc.TLS, name = n.cfg.MQTTTLS, "mqtts-addr"
+		}
+		port, err := transport.OpenClientPort(cc)
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrConfig, name, err)
+		}
+		n.clients = append(n.clients, port)
+	}
+	return nil
+}
+
+// ID is the node's identity.
+func (n *Node) ID() string { return n.id }
+
+// ClusterID is the identity of the cluster, "" until it is formed.
+func (n *Node) ClusterID() string {
+	if n.ident == nil || !n.formed.Load() {
+		return ""
+	}
+	return n.ident.clusterID()
+}
+
+// Addrs returns the addresses as they were bound.
+func (n *Node) Addrs() Addrs {
+	a := Addrs{Cluster: n.port.Addr().String()}
+	if p := n.clients[0]; p != nil {
+		a.MQTT = p.Addr().String()
+	}
+	if p := n.clients[1]; p != nil {
+		a.MQTTS = p.Addr().String()
+	}
+	return a
+}
+
+// SetAdminAddr says where this node's admin API listens. Other nodes learn of
+// it with the next registration.
+func (n *Node) SetAdminAddr(addr string) { n.admin.Store(&addr) }
+
+func (n *Node) adminAddr() string {
+	if a := n.admin.Load(); a != nil {
+		return *a
+	}
+	return n.cfg.AdminAddr
+}
+
+// now is the clock that leaders stamp into entries, in unix ms.
+func (n *Node) now() int64 { return time.Now().UnixMilli() }
+
+// resolve finds where a node listens: the control group knows, before it does
+// the members that formed the cluster know each other.
+func (n *Node) resolve(id string) (string, bool) {
+	if n.control != nil {
+		if rec, ok := n.control.view().Nodes[id]; ok && rec.ClusterAddr != "" {
+			return rec.ClusterAddr, true
+		}
+	}
+	if n.ident != nil && n.ident.Agreed != nil && n.formed.Load() {
+		for _, m := range n.ident.Agreed.Members {
+			if m.ID == id {
+				return m.Addr, true
+			}
+		}
+	}
+	return "", false
+}
+
+func (n *Node) dialPeer(ctx context.Context, id string) (net.Conn, error) {
+	conn, _, err := n.port.DialPeer(ctx, id, transport.KindPeer)
+	return conn, err
+}
+
+// acceptPeers serves peer links and hellos until the port closes.
+func (n *Node) acceptPeers() {
+	for {
+		conn, info, err := n.port.AcceptPeer()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) && n.ctx.Err() == nil {
+				n.lg.Warn("cluster port stopped accepting", zap.Error(err))
+			}
+			return
+		}
+		n.wg.Add(1)
+		go func() {
+			defer n.wg.Done()
+			if info.Kind == transport.KindJoin {
+				n.hellos.serve(conn)
+				return
+			}
+			_ = n.links.Serve(conn, info.NodeID) // a broken link is dialled again by its owner
+		}()
+	}
+}
+
+// fatal ends the node: storage cannot be trusted any more. Nothing is
+// acknowledged after it, because the lease is dropped first.
+func (n *Node) fatal(err error) {
+	n.lease.drop()
+	if !n.failed.CompareAndSwap(nil, &err) {
+		return
+	}
+	n.lg.Error("storage failed, the node stops at once", zap.String("event", "storage.failstop"), zap.Error(err))
+	if n.cfg.Fatal != nil {
+		n.cfg.Fatal(err)
+	}
+}
+
+// spawn runs fn on a goroutine that Stop joins.
+func (n *Node) spawn(fn func()) {
+	n.wg.Add(1)
+	go func() { defer n.wg.Done(); fn() }()
+}

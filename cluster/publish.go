@@ -1,0 +1,252 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+	"github.com/flotilla-mqtt/flotilla/router"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// pendingPublish waits for every place that a publish went to.
+type pendingPublish struct {
+	left    atomic.Int32
+	refused atomic.Uint32 // reason code of a refusal, 0 = none
+	failed  atomic.Pointer[error]
+	done    func(session.Outcome)
+	start   time.Time
+	hist    prometheus.Observer
+}
+
+// part counts one place off. The last one answers.
+func (p *pendingPublish) part(res command.Result, err error) {
+	switch {
+	case err != nil:
+		p.failed.CompareAndSwap(nil, &err)
+	case res.Code == command.Full:
+		p.refused.CompareAndSwap(0, uint32(mqtt.QuotaExceeded))
+	}
+	if p.left.Add(-1) > 0 {
+		return
+	}
+	p.hist.Observe(time.Since(p.start).Seconds())
+	if failed := p.failed.Load(); failed != nil {
+		p.done(session.Outcome{Err: *failed})
+		return
+	}
+	p.done(session.Outcome{Code: mqtt.ReasonCode(p.refused.Load())})
+}
+
+// stored is part for a shard.
+func (p *pendingPublish) stored(res command.Result, _ uint64, err error) { p.part(res, err) }
+
+// confirmed is part for a forward: a target that is gone needs no copy, because
+// its subscribers are gone with it.
+func (p *pendingPublish) confirmed(_ command.Result, _ uint64, err error) {
+	if errors.Is(err, errTargetGone) {
+		err = nil
+	}
+	p.part(command.Result{}, err)
+}
+
+// Publish implements session.Publisher: DESIGN.md section 3.
+func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, done func(session.Outcome)) {
+	if !n.lease.held() {
+		if done != nil {
+			done(session.Outcome{Err: ErrLeaseLost})
+		}
+		return
+	}
+	buf := n.encode(m)
+	match := n.routes.table.Match(tenant, m.Topic)
+	out := outgoing{tenant: tenant, msg: m, raw: *buf, match: match}
+	if m.QoS == 0 {
+		n.publishQoS0(ctx, &out)
+		if done != nil {
+			done(session.Outcome{})
+		}
+	} else {
+		n.route(ctx, &out, done)
+	}
+	n.buffers.Put(buf)
+}
+
+// outgoing is a message on its way to its targets, encoded once.
+type outgoing struct {
+	tenant string
+	msg    *command.Message
+	raw    []byte // msg encoded
+	match  *router.Match
+	origin command.OriginKey // Shard > 0: a message of a state machine
+}
+
+// encode puts a message into a pooled buffer. Lanes copy from it.
+func (n *Node) encode(m *command.Message) *[]byte {
+	buf, _ := n.buffers.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	*buf = m.Append((*buf)[:0])
+	return buf
+}
+
+// routeOrigin routes a message of a state machine. Nobody is owed an answer;
+// done says that every target has it.
+func (n *Node) routeOrigin(ctx context.Context, o *state.Originated, key command.OriginKey, done func(session.Outcome)) {
+	out := outgoing{tenant: o.Tenant, msg: &o.Message, match: n.routes.table.Match(o.Tenant, o.Message.Topic), origin: key}
+	buf := n.encode(&o.Message)
+	out.raw = *buf
+	if o.Message.QoS == 0 {
+		n.publishQoS0(ctx, &out)
+		done(session.Outcome{})
+	} else {
+		n.route(ctx, &out, done)
+	}
+	n.buffers.Put(buf)
+}
+
+// route sends a message of QoS 1 or 2 to every place that needs it, and calls
+// done when all have confirmed.
+func (n *Node) route(ctx context.Context, o *outgoing, done func(session.Outcome)) {
+	retained := uint32(0)
+	if o.msg.Retain {
+		retained = n.topicShard(o.tenant, o.msg.Topic)
+	}
+	p := &pendingPublish{done: done, start: time.Now(), hist: n.met.ackHist[o.msg.QoS]}
+	p.left.Store(1) // held by this function until all parts are started
+	subscribers, stored := 0, false
+	for _, shard := range o.match.Durable {
+		flags := command.ToInboxes
+		if shard == retained {
+			flags |= command.ToRetained
+			stored = true
+		}
+		subscribers++
+		n.routeToShard(ctx, shard, o, flags, p)
+	}
+	if retained != 0 && !stored {
+		n.routeToShard(ctx, retained, o, command.ToRetained, p)
+	}
+	for _, r := range o.match.Nodes {
+		if r.Transient {
+			subscribers++
+			n.routeToNode(ctx, r, o, p)
+		}
+	}
+	if subscribers == 0 {
+		p.refused.CompareAndSwap(0, uint32(mqtt.NoMatchingSubscribers))
+	}
+	p.part(command.Result{}, nil)
+}
+
+func (n *Node) routeToShard(ctx context.Context, shard uint32, o *outgoing, flags command.PublishFlags, p *pendingPublish) {
+	p.left.Add(1)
+	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: flags, Origin: o.origin}
+	err := n.lane(shard).add(ctx, func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }, p.stored)
+	if err != nil {
+		p.part(command.Result{}, err)
+	}
+}
+
+func (n *Node) routeToNode(ctx context.Context, r router.NodeRoute, o *outgoing, p *pendingPublish) {
+	if r.Node == n.id {
+		if o.origin.Shard == 0 || !n.sink.seenOrigin(o.origin.Shard, o.origin.Seq, o.origin.Low) {
+			n.server.Deliver(o.tenant, o.msg)
+		}
+		return
+	}
+	l := n.forwardLane(r)
+	if l == nil {
+		return // that process is gone, and its subscribers with it
+	}
+	p.left.Add(1)
+	if err := l.add(ctx, func(dst []byte) []byte { return appendForward(dst, o) }, p.confirmed); err != nil {
+		p.confirmed(command.Result{}, 0, err)
+	}
+}
+
+// publishQoS0 takes the path without Raft: one frame per node that has a
+// matching connected subscriber. A retained message is stored all the same.
+func (n *Node) publishQoS0(ctx context.Context, o *outgoing) {
+	for _, r := range o.match.Nodes {
+		if !r.Any {
+			continue
+		}
+		if r.Node == n.id {
+			if o.origin.Shard == 0 || !n.sink.seenOrigin(o.origin.Shard, o.origin.Seq, o.origin.Low) {
+				n.server.Deliver(o.tenant, o.msg)
+			}
+			continue
+		}
+		l := n.forwardLane(r)
+		if l != nil && !l.tryAdd(func(dst []byte) []byte { return appendForward(dst, o) }) {
+			n.met.dropped.WithLabelValues("qos0_slow").Inc()
+		}
+	}
+	if !o.msg.Retain {
+		return
+	}
+	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: command.ToRetained, Origin: o.origin}
+	err := n.lane(n.topicShard(o.tenant, o.msg.Topic)).add(ctx, func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }, nil)
+	if err != nil {
+		n.met.dropped.WithLabelValues("no_leader").Inc()
+	}
+}
+
+// Receive implements session.Publisher: the inbound QoS 2 message is stored in
+// the publisher's session, so that any node can finish the handshake (I19).
+func (n *Node) Receive(ctx context.Context, ref command.SessionRef, pid uint16, m *command.Message, done func(session.Outcome)) {
+	buf := n.encode(m)
+	cmd := command.Receive{Ref: ref, PacketID: pid, Message: *buf}
+	n.handshake(ctx, ref, func(dst []byte) []byte { return command.AppendReceive(dst, &cmd) }, done)
+	n.buffers.Put(buf)
+}
+
+// Release implements session.Publisher.
+func (n *Node) Release(ctx context.Context, ref command.SessionRef, pid uint16, done func(session.Outcome)) {
+	cmd := command.Release{Ref: ref, PacketID: pid}
+	n.handshake(ctx, ref, func(dst []byte) []byte { return command.AppendRelease(dst, &cmd) }, done)
+}
+
+func (n *Node) handshake(ctx context.Context, ref command.SessionRef, encode func([]byte) []byte, done func(session.Outcome)) {
+	if !n.lease.held() {
+		done(session.Outcome{Err: ErrLeaseLost})
+		return
+	}
+	start := time.Now()
+	err := n.lane(n.sessionShard(ref.SessionKey)).add(ctx, encode, func(res command.Result, _ uint64, err error) {
+		n.met.ackHist[2].Observe(time.Since(start).Seconds())
+		done(outcomeOf(res, err))
+	})
+	if err != nil {
+		done(session.Outcome{Err: err})
+	}
+}
+
+// outcomeOf maps the result of Receive and Release.
+func outcomeOf(res command.Result, err error) session.Outcome {
+	if err != nil {
+		return session.Outcome{Err: err}
+	}
+	switch res.Code {
+	case command.OK, command.Duplicate:
+		return session.Outcome{Code: mqtt.Success}
+	case command.NoMatch:
+		return session.Outcome{Code: mqtt.NoMatchingSubscribers}
+	case command.UnknownPacket:
+		return session.Outcome{Code: mqtt.PacketIdentifierNotFound}
+	case command.Full:
+		return session.Outcome{Code: mqtt.QuotaExceeded}
+	case command.StaleEpoch, command.UnknownSession:
+		return session.Outcome{Err: session.ErrStale}
+	default:
+		return session.Outcome{Err: session.ErrUnavailable}
+	}
+}
