@@ -79,7 +79,7 @@ func NewAliasOut(limit uint16) *AliasOut {
 // must then be sent, in this order; if it is not and the alias was not known,
 // call Forget at once.
 func (a *AliasOut) Use(topic []byte) (alias uint16, known bool) {
-	if a.max == 0 {
+	if a.max == 0 || len(topic) == 0 {
 		return 0, false
 	}
 	if a.tick == 0 {
