@@ -71,22 +71,19 @@ func (t *Trie[V]) match(topic []byte, fn func(n, set uint32, multi bool)) {
 // topic, above its length if none is left, or -1.
 func (t *Trie[V]) follow(n uint32, i int, topic []byte, pos int) int {
 	label := t.label(n)
-	for i < len(label) { // at a separator
-		if pos == len(topic) {
+	for ; i < len(label); i++ {
+		c := label[i]
+		switch {
+		case c == '+' && label[i-1] == '/' && (i+1 == len(label) || label[i+1] == '/'):
+			pos = levelEnd(topic, pos)
+		case pos < len(topic) && topic[pos] == c:
+			pos++
+		default:
 			return -1
 		}
-		i, pos = i+1, pos+1
-		end := levelEnd(label, i)
-		if end == i+1 && label[i] == '+' {
-			pos = levelEnd(topic, pos)
-		} else {
-			start := pos
-			pos += end - i
-			if pos > len(topic) || pos < len(topic) && topic[pos] != '/' || string(label[i:end]) != string(topic[start:pos]) {
-				return -1
-			}
-		}
-		i = end
+	}
+	if pos < len(topic) && topic[pos] != '/' {
+		return -1
 	}
 	return pos + 1
 }

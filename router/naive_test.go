@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -60,10 +61,7 @@ func (n naiveTrie) match(topic string) (all []entry[int]) {
 
 func sorted(all []entry[int]) []entry[int] {
 	slices.SortFunc(all, func(a, b entry[int]) int {
-		if a.key != b.key {
-			return int(a.key) - int(b.key)
-		}
-		return a.v - b.v
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.v, b.v))
 	})
 	return all
 }

@@ -1,0 +1,76 @@
+package router
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+)
+
+// The result cache of a table: cacheSets sets of cacheWays entries.
+const (
+	cacheSets = 2048
+	cacheWays = 4
+	// cacheTopicBytes bounds the topic of an entry, and so the memory of the cache.
+	cacheTopicBytes = 1024
+)
+
+// cache keeps results of Match. It is bounded, takes no locks, and may lose
+// what is put in at the same time as something else; it never yields a result
+// under a wrong topic.
+//
+// A topic enters when it is missed for the second time in a row within its set:
+// a storm of publishes to distinct topics evicts nothing and copies nothing.
+type cache struct {
+	sets [cacheSets]cacheSet
+}
+
+type cacheSet struct {
+	door atomic.Uint64 // hash of the last topic that was missed
+	ways [cacheWays]atomic.Pointer[cached]
+}
+
+// cached is a result. It is immutable.
+type cached struct {
+	hash   uint64
+	tenant string
+	topic  string
+	sum    uint64 // of the stamp at the time of the match
+	match  *Match
+}
+
+func (c *cache) set(hash uint64) *cacheSet { return &c.sets[hash%cacheSets] }
+
+// get returns the entry of a topic, whether or not it is still true; nil if
+// there is none.
+func (c *cache) get(hash uint64, tenant string, topic []byte) *cached {
+	set := c.set(hash)
+	for i := range set.ways {
+		if e := set.ways[i].Load(); e != nil && e.hash == hash && e.topic == string(topic) && e.tenant == tenant {
+			return e
+		}
+	}
+	return nil
+}
+
+// put keeps a result that was just computed. old is what get returned.
+func (c *cache) put(hash uint64, tenant string, topic []byte, sum uint64, m *Match, old *cached) {
+	set := c.set(hash)
+	if old != nil {
+		e := &cached{hash: hash, tenant: old.tenant, topic: old.topic, sum: sum, match: m}
+		for i := range set.ways {
+			if set.ways[i].CompareAndSwap(old, e) {
+				return
+			}
+		}
+		return // evicted or replaced meanwhile
+	}
+	if len(topic) > cacheTopicBytes || set.door.Swap(hash) != hash {
+		return
+	}
+	e := &cached{hash: hash, tenant: tenant, topic: string(topic), sum: sum, match: m}
+	for i := range set.ways {
+		if set.ways[i].CompareAndSwap(nil, e) {
+			return
+		}
+	}
+	set.ways[rand.IntN(cacheWays)].Store(e)
+}
