@@ -1,44 +1,22 @@
 package peer
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
-// Kind is what a frame means to package cluster. Numbers are on the wire: append-only, never reused. 240 and above are the link's own.
-type Kind byte
-
-// The kinds.
-const (
-	KindLaneBatch    Kind = 1
-	KindForward      Kind = 2
-	KindRouteSync    Kind = 3
-	KindRouteChanges Kind = 4
-	KindLeaseRenew   Kind = 5
-	KindKick         Kind = 6
-	KindWake         Kind = 7
-	KindFetch        Kind = 8
-	KindQuery        Kind = 9
-	KindHello        Kind = 10
-	KindAgree        Kind = 11
-	KindAdmin        Kind = 12
-	KindOrigin       Kind = 13
-)
-
-// MaxPayload is the largest payload of a frame: 4 MiB. A longer declared length breaks the link before anything is allocated.
-const MaxPayload = 4 << 20
-
 // Dialer connects to a node. The connection it returns is past its preamble.
 type Dialer func(ctx context.Context, nodeID string) (net.Conn, error)
-
-// Handler takes a frame from another node. The frames of one link come in order, one after the other, on the link's reader
-// goroutine: a handler must not block. payload is valid only during the call. reply is nil for a frame that wants no reply;
-// else it must be called once, now or later, from any goroutine. It copies its payload and never blocks.
-type Handler func(from string, payload []byte, reply func(payload []byte, err error))
 
 // Options tune Links. The zero value of each field means its default.
 type Options struct {
@@ -46,64 +24,287 @@ type Options struct {
 	QueueBytes int
 	// DialTimeout bounds one attempt to connect. Default 3 s.
 	DialTimeout time.Duration
-	// BackoffMin and BackoffMax bound the pause after a failed attempt; it doubles. Defaults 50 ms and 1 s.
-	// During the pause Send returns ErrLinkDown and calls fail with it at once.
+	// BackoffMin and BackoffMax bound the pause after a failed attempt, or
+	// after a connection that lived for less than BackoffMax; it doubles.
+	// Defaults 50 ms and 1 s. During the pause frames are refused with ErrLinkDown.
 	BackoffMin, BackoffMax time.Duration
 	// Heartbeat is how often a link shows that it lives. Default 1 s.
 	Heartbeat time.Duration
-	// DeadAfter is the silence after which a link is broken. Default 5 s.
+	// DeadAfter is the silence after which a link is broken (at the earliest
+	// after 7/8 of it). Default 5 s.
 	DeadAfter time.Duration
-	// OnUp and OnDown are called when an outgoing link is established, and when an established one broke, after all its
-	// calls were failed. They are called on the link's goroutine and must not block.
+	// OnUp and OnDown are called when an outgoing link is established, and when
+	// an established one broke, after its calls were failed; not when Close or
+	// Disconnect ended it. They are called on the link's goroutine and must not block.
 	OnUp, OnDown func(nodeID string)
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
 }
 
-// Links are the links of one node to all others.
-type Links struct{}
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	if o.QueueBytes <= 0 {
+		o.QueueBytes = 8 << 20
+	}
+	def(&o.DialTimeout, 3*time.Second)
+	def(&o.BackoffMin, 50*time.Millisecond)
+	def(&o.BackoffMax, time.Second)
+	def(&o.Heartbeat, time.Second)
+	def(&o.DeadAfter, 5*time.Second)
+	return o
+}
 
-// NewNode returns the links of node self. It starts nothing: links are dialled on demand. A nil logger discards.
+// Links are the links of one node to all others. Its methods are safe for
+// concurrent use.
+type Links struct {
+	self     string
+	dial     Dialer
+	handlers map[Kind]Handler
+	lg       *zap.Logger
+	o        Options
+	born     time.Time
+	boot     uint64        // random: tells this process from the one before
+	dials    atomic.Uint64 // numbers the connections of this process
+	unknown  atomic.Uint64 // one-way frames of unknown kinds
+	metrics  *collector
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	links   map[string]*link
+	serving map[string]*server
+}
+
+// NewNode returns the links of node self. It starts nothing: a link is dialled
+// when there is something to send. handlers must not change afterwards. Frames
+// that a node sends to itself take the same way, without the network. A nil
+// logger discards.
 func NewNode(self string, dial Dialer, handlers map[Kind]Handler, lg *zap.Logger, o Options) *Links {
-	panic("not yet")
+	if lg == nil {
+		lg = zap.NewNop()
+	}
+	var boot [8]byte
+	_, _ = rand.Read(boot[:]) // never fails
+	l := &Links{
+		self: self, dial: dial, handlers: handlers, lg: lg, o: o.withDefaults(),
+		born: time.Now(), boot: binary.BigEndian.Uint64(boot[:]),
+		links: map[string]*link{}, serving: map[string]*server{},
+	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.metrics = register(l)
+	return l
 }
 
-// Send sends a frame without reply, in order with all other frames to that node. It copies payload and never blocks.
-func (l *Links) Send(to string, k Kind, payload []byte) error { panic("not yet") }
+// enter counts a goroutine that Close must wait for.
+func (l *Links) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.wg.Add(1)
+	return true
+}
 
-// Call sends a frame, in order with Send, and calls done exactly once with the reply or an error.
+// link returns the outgoing link to a node, nil after Close.
+func (l *Links) link(to string) *link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	k := l.links[to]
+	if k == nil {
+		k = newLink(l, to)
+		l.links[to] = k
+		l.wg.Go(k.run)
+	}
+	return k
+}
+
+// Send sends a frame without reply, in order with all other frames to that
+// node. It copies payload and never blocks. Errors: ErrTooLarge, ErrBusy,
+// ErrLinkDown (the node could not be reached a moment ago), ErrClosed. A frame
+// that was taken may still be lost if the link breaks.
+func (l *Links) Send(to string, k Kind, payload []byte) error {
+	if len(payload) > MaxPayload {
+		return ErrTooLarge
+	}
+	n := l.link(to)
+	if n == nil {
+		return ErrClosed
+	}
+	return n.send(k, payload)
+}
+
+// Call sends a frame, in order with Send, and calls done exactly once, with
+// the reply or an error: those of Send, ErrLinkDown (the outcome is unknown),
+// ErrUnknownKind, ErrTooLarge, or a RemoteError. It copies payload and never
+// blocks. done is never called before Call returns on the same goroutine; it
+// must not block, and resp is valid only during the call.
 func (l *Links) Call(to string, k Kind, payload []byte, done func(resp []byte, err error)) {
-	panic("not yet")
+	if _, _, err := l.call(to, k, payload, done); err != nil {
+		go done(nil, err)
+	}
 }
 
-// CallWait is Call for those who may block. The reply is the caller's.
+func (l *Links) call(to string, k Kind, payload []byte, done func([]byte, error)) (*link, uint32, error) {
+	if len(payload) > MaxPayload {
+		return nil, 0, ErrTooLarge
+	}
+	n := l.link(to)
+	if n == nil {
+		return nil, 0, errClosedDown
+	}
+	id, err := n.call(k, payload, done)
+	return n, id, err
+}
+
+// CallWait is Call for those who may block. The reply belongs to the caller.
+// When ctx ends first, its cause is returned, and the outcome is unknown.
 func (l *Links) CallWait(ctx context.Context, to string, k Kind, payload []byte) ([]byte, error) {
-	panic("not yet")
+	type result struct {
+		resp []byte
+		err  error
+	}
+	ch := make(chan result, 1) // done is called once, also after ctx has ended
+	n, id, err := l.call(to, k, payload, func(resp []byte, err error) {
+		ch <- result{resp: slices.Clone(resp), err: err}
+	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-ch:
+		return r.resp, r.err
+	case <-ctx.Done():
+		n.forget(id)
+		return nil, context.Cause(ctx)
+	}
 }
-
-// Serve serves frames on a connection that another node dialled. It returns when the connection ends.
-func (l *Links) Serve(conn net.Conn, from string) error { panic("not yet") }
 
 // Up tells whether the outgoing link to a node is established.
-func (l *Links) Up(to string) bool { panic("not yet") }
+func (l *Links) Up(to string) bool {
+	l.mu.Lock()
+	k := l.links[to]
+	l.mu.Unlock()
+	return k != nil && k.up()
+}
 
-// Disconnect breaks the links with a node (it was removed or marked down) and forgets the outgoing one.
-func (l *Links) Disconnect(node string) { panic("not yet") }
+// Disconnect breaks the links with a node, in both directions, and forgets
+// them: the node was removed, or is known to be down. A later Send dials anew.
+func (l *Links) Disconnect(node string) {
+	l.mu.Lock()
+	k, s := l.links[node], l.serving[node]
+	delete(l.links, node)
+	l.mu.Unlock()
+	if k != nil {
+		k.cancel()
+	}
+	if s != nil {
+		_ = s.w.conn.Close()
+	}
+}
 
-// LinkStats describe one outgoing link.
+// takeOver makes s the connection that serves its node. It waits until the one
+// before it handles no more frames.
+func (l *Links) takeOver(s *server) error {
+	for {
+		l.mu.Lock()
+		old := l.serving[s.from]
+		if old == nil {
+			l.serving[s.from] = s
+			l.mu.Unlock()
+			return nil
+		}
+		l.mu.Unlock()
+		if old.boot == s.boot && old.dial > s.dial {
+			return ErrSuperseded // an older dial that took longer
+		}
+		old.ended.Store(true)
+		_ = old.w.conn.Close()
+		<-old.done
+		l.leave(old)
+	}
+}
+
+func (l *Links) leave(s *server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.serving[s.from] == s {
+		delete(l.serving, s.from)
+	}
+}
+
+// dialSelf returns a connection to this node itself.
+func (l *Links) dialSelf() net.Conn {
+	near, far := net.Pipe()
+	go func() { _ = l.Serve(far, l.self) }() // joined by Close through enter
+	return near
+}
+
+// LinkStats describe one outgoing link. Counters grow for the life of Links.
 type LinkStats struct {
-	Node                          string
-	Up                            bool
-	QueuedBytes                   int
-	PendingCalls                  int
+	Node string
+	// Up: a connection is established.
+	Up bool
+	// QueuedBytes wait to be written, PendingCalls for a reply.
+	QueuedBytes, PendingCalls int
+	// Frames and bytes, and the writes that carried them.
 	FramesSent, BytesSent, Writes uint64
 	FramesReceived, BytesReceived uint64
-	Dials, Breaks, Dropped        uint64
-	RTT                           time.Duration
+	// Dials are attempts, Breaks ends of established connections, Dropped
+	// frames that were queued when one ended.
+	Dials, Breaks, Dropped uint64
+	// RTT is the latest round trip of a heartbeat, queues included; 0 if unknown.
+	RTT time.Duration
 }
 
 // Stats describes all outgoing links, sorted by node.
-func (l *Links) Stats() []LinkStats { panic("not yet") }
+func (l *Links) Stats() []LinkStats {
+	l.mu.Lock()
+	links := make([]*link, 0, len(l.links))
+	for _, k := range l.links {
+		links = append(links, k)
+	}
+	l.mu.Unlock()
+	out := make([]LinkStats, 0, len(links))
+	for _, k := range links {
+		out = append(out, k.stats())
+	}
+	slices.SortFunc(out, func(a, b LinkStats) int { return cmp.Compare(a.Node, b.Node) })
+	return out
+}
 
-// Close breaks all links, fails all calls, and returns when every goroutine has ended.
-func (l *Links) Close() error { panic("not yet") }
+func (k *link) stats() LinkStats {
+	k.mu.Lock()
+	calls := len(k.calls)
+	k.mu.Unlock()
+	c := &k.count
+	return LinkStats{
+		Node: k.node, Up: k.up(), QueuedBytes: k.out.size(), PendingCalls: calls,
+		FramesSent: c.framesSent.Load(), BytesSent: c.bytesSent.Load(), Writes: c.writes.Load(),
+		FramesReceived: c.framesReceived.Load(), BytesReceived: c.bytesReceived.Load(),
+		Dials: c.dials.Load(), Breaks: c.breaks.Load(), Dropped: c.dropped.Load(),
+		RTT: time.Duration(c.rtt.Load()),
+	}
+}
+
+// Close breaks all links, fails all calls with ErrLinkDown, and returns when
+// every goroutine has ended, those in Serve included. It must not be called
+// from a handler or a callback.
+func (l *Links) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cancel()
+	l.wg.Wait()
+	l.metrics.unregister()
+	return nil
+}
