@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -20,38 +21,48 @@ type forwardTarget struct {
 // forwardLane returns the stream to the process that a route names, or nil if
 // that process is known to be gone.
 func (n *Node) forwardLane(r router.NodeRoute) *lane {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	t := n.forwards[r.Node]
+	t := (*n.forwards.Load())[r.Node]
 	switch {
 	case t != nil && t.inc == r.Incarnation:
 		return t.lane
 	case t != nil && t.inc > r.Incarnation:
 		return nil
-	case n.ctx.Err() != nil || !n.lease.held():
+	}
+	return n.openForward(r)
+}
+
+func (n *Node) openForward(r router.NodeRoute) *lane {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := (*n.forwards.Load())[r.Node]
+	if t != nil && t.inc == r.Incarnation { // opened meanwhile
+		return t.lane
+	}
+	if t != nil && t.inc > r.Incarnation {
 		return nil
 	}
-	// The control view may be older than the route, never the other way round
-	// for long: pruneForwards ends the stream of a process that is gone.
+	if n.ctx.Err() != nil || !n.lease.held() {
+		return nil
+	}
+	// The control view may be older than the route, but what it says of the past
+	// is true: a process that it calls gone is gone.
 	if rec, ok := n.control.view().Nodes[r.Node]; ok && (rec.Incarnation > r.Incarnation || (rec.Incarnation == r.Incarnation && !rec.Up)) {
 		return nil
 	}
 	if t != nil {
 		t.cancel()
 	}
-	return n.openForwardLocked(r)
-}
-
-func (n *Node) openForwardLocked(r router.NodeRoute) *lane {
 	l := newLane(0, n.id, forwardSender{n, r.Node}, sealForward(r.Incarnation), n.cfg.Lease.LostAfter*2, n.met)
 	l.reset(n.incarnation.Load(), ErrLaneReset)
 	ctx, cancel := context.WithCancel(n.ctx)
-	n.forwards[r.Node] = &forwardTarget{inc: r.Incarnation, lane: l, cancel: cancel}
 	n.wg.Add(1)
 	go func() {
 		defer n.wg.Done()
 		l.runUntil(ctx, errTargetGone)
 	}()
+	next := maps.Clone(*n.forwards.Load())
+	next[r.Node] = &forwardTarget{inc: r.Incarnation, lane: l, cancel: cancel}
+	n.forwards.Store(&next)
 	return l
 }
 
@@ -75,24 +86,33 @@ func (s forwardSender) sendBatch(_ uint32, frame []byte, done func(command.Batch
 // pruneForwards ends the streams to processes that are gone: what they had not
 // confirmed needs no confirmation any more.
 func (n *Node) pruneForwards(v *state.ControlView) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for id, t := range n.forwards {
+	n.endForwards(func(id string, t *forwardTarget) bool {
 		rec, ok := v.Nodes[id]
-		if !ok || rec.Incarnation > t.inc || (rec.Incarnation == t.inc && !rec.Up) {
-			t.cancel()
-			delete(n.forwards, id)
-		}
-	}
+		return !ok || rec.Incarnation > t.inc || (rec.Incarnation == t.inc && !rec.Up)
+	}, errTargetGone)
 }
 
 // dropForwards ends all streams: this node lost its lease.
 func (n *Node) dropForwards() {
+	n.endForwards(func(string, *forwardTarget) bool { return true }, session.ErrUnavailable)
+}
+
+func (n *Node) endForwards(ends func(string, *forwardTarget) bool, why error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for id, t := range n.forwards {
-		t.lane.fail(session.ErrUnavailable)
+	var ended []*forwardTarget
+	next := maps.Clone(*n.forwards.Load())
+	for id, t := range next {
+		if ends(id, t) {
+			ended = append(ended, t)
+			delete(next, id)
+		}
+	}
+	if len(ended) > 0 {
+		n.forwards.Store(&next)
+	}
+	n.mu.Unlock()
+	for _, t := range ended {
+		t.lane.fail(why)
 		t.cancel()
-		delete(n.forwards, id)
 	}
 }

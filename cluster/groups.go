@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -56,60 +55,49 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	n.replicas[id] = r
-	n.mu.Unlock()
+	n.replicas[id].Store(r)
 	return nil
 }
 
+// replica is nil if this node does not hold one of the shard.
 func (n *Node) replica(shard uint32) *shardReplica {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.replicas[shard]
+	if shard > maxShards {
+		return nil
+	}
+	return n.replicas[shard].Load()
 }
 
 func (n *Node) allReplicas() []*shardReplica {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := make([]*shardReplica, 0, len(n.replicas))
-	for _, id := range sortedIDs(n.replicas) {
-		out = append(out, n.replicas[id])
+	var out []*shardReplica
+	for i := range n.replicas {
+		if r := n.replicas[i].Load(); r != nil {
+			out = append(out, r)
+		}
 	}
 	return out
 }
 
+// leading is nil unless this node leads the shard.
 func (n *Node) leading(shard uint32) *lead {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.leads[shard]
+	if shard > maxShards {
+		return nil
+	}
+	return n.leads[shard].Load()
 }
 
 func (n *Node) ledShards() []*lead {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := make([]*lead, 0, len(n.leads))
-	for _, id := range sortedIDs(n.leads) {
-		out = append(out, n.leads[id])
+	var out []*lead
+	for i := range n.leads {
+		if l := n.leads[i].Load(); l != nil {
+			out = append(out, l)
+		}
 	}
 	return out
-}
-
-func sortedIDs[V any](m map[uint32]V) []uint32 {
-	ids := make([]uint32, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
 }
 
 // onShardLeader starts and ends a leader's duties. Calls alternate.
 func (n *Node) onShardLeader(r *shardReplica, leading bool, term uint64) {
-	n.mu.Lock()
-	old := n.leads[r.id]
-	delete(n.leads, r.id)
-	n.mu.Unlock()
-	if old != nil {
+	if old := n.leads[r.id].Swap(nil); old != nil {
 		old.stop()
 		n.lg.Info("leads the shard no more", zap.String("event", "raft.leadership_lost"), zap.Uint32("group", r.id), zap.Uint64("term", old.term))
 	}
@@ -117,10 +105,7 @@ func (n *Node) onShardLeader(r *shardReplica, leading bool, term uint64) {
 		return
 	}
 	n.lg.Info("leads a shard", zap.String("event", "raft.leader_elected"), zap.Uint32("group", r.id), zap.Uint64("term", term))
-	l := n.startLead(r, term)
-	n.mu.Lock()
-	n.leads[r.id] = l
-	n.mu.Unlock()
+	n.leads[r.id].Store(n.startLead(r, term))
 	n.lane(r.id).leaderChanged()
 }
 
@@ -146,8 +131,9 @@ func (n *Node) leaderOf(group uint32) string {
 	// Without a replica and a hint any replica will do: it knows the leader.
 	v := n.control.view()
 	nodes := v.Placement[group]
+	start := int(n.asked.Add(1)) // another one each time
 	for i := range nodes {
-		id := nodes[(i+int(time.Now().UnixNano()>>24))%len(nodes)]
+		id := nodes[(start+i)%len(nodes)]
 		if rec, ok := v.Nodes[id]; ok && rec.Up {
 			return id
 		}

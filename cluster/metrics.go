@@ -10,7 +10,6 @@ import (
 type metrics struct {
 	laneBatchMessages prometheus.Histogram     // commands in one lane batch
 	laneResends       *prometheus.CounterVec   // recoveries of a lane, by shard
-	laneQueued        *prometheus.GaugeVec     // bytes that wait in a lane, by shard
 	leaseHeld         prometheus.Gauge         // 1 while this gateway holds its lease
 	leaseLost         prometheus.Counter       // how often it lost it
 	publishAck        *prometheus.HistogramVec // publish to acknowledgement, by qos
@@ -32,7 +31,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		laneBatchMessages: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flotilla_lane_batch_messages", Help: "Commands in one lane batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		laneResends:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_lane_resends_total", Help: "Times a lane sent its batches again."}, []string{"shard"}),
-		laneQueued:        prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "flotilla_lane_queued_bytes", Help: "Bytes that wait in the lane to a shard."}, []string{"shard"}),
 		leaseHeld:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_lease_held", Help: "1 while this gateway holds its lease."}),
 		leaseLost:         prometheus.NewCounter(prometheus.CounterOpts{Name: "flotilla_lease_lost_total", Help: "Times this gateway lost its lease."}),
 		publishAck:        prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "flotilla_publish_ack_duration_seconds", Help: "Time from a publish to its outcome.", Buckets: latencyBuckets()}, []string{"qos"}),
@@ -47,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.ackHist[q] = m.publishAck.WithLabelValues(strconv.Itoa(q))
 	}
 	if reg != nil {
-		reg.MustRegister(m.laneBatchMessages, m.laneResends, m.laneQueued, m.leaseHeld, m.leaseLost, m.publishAck,
+		reg.MustRegister(m.laneBatchMessages, m.laneResends, m.leaseHeld, m.leaseLost, m.publishAck,
 			m.subscribeAck, m.refused, m.dropped, m.forwards, m.routesTotal, m.ready)
 	}
 	return m

@@ -55,12 +55,16 @@ type Node struct {
 	stopped atomic.Bool
 	failed  atomic.Pointer[error]
 	admin   atomic.Pointer[string]
+	asked   atomic.Uint32 // counts guesses at unknown leaders
 
-	mu       sync.Mutex
-	replicas map[uint32]*shardReplica
-	leads    map[uint32]*lead
-	forwards map[string]*forwardTarget
-	hints    map[uint32]string // shard leaders that other nodes told of
+	// replicas and leads by shard id: read for every message, changed rarely.
+	replicas [maxShards + 1]atomic.Pointer[shardReplica]
+	leads    [maxShards + 1]atomic.Pointer[lead]
+	// forwards by node id, copied on write under mu.
+	forwards atomic.Pointer[map[string]*forwardTarget]
+
+	mu    sync.Mutex
+	hints map[uint32]string // shard leaders that other nodes told of
 }
 
 // Addrs are the addresses of a node as they were bound; "" where off.
@@ -88,8 +92,9 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, lg: cfg.Logger.With(zap.String("node", ident.NodeID)), met: newMetrics(cfg.Registerer), id: ident.NodeID,
 		hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
-		replicas: map[uint32]*shardReplica{}, leads: map[uint32]*lead{}, forwards: map[string]*forwardTarget{}, hints: map[uint32]string{},
+		hints: map[uint32]string{},
 	}
+	n.forwards.Store(&map[string]*forwardTarget{})
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.open(ident); err != nil {
 		n.cancel(err)
@@ -139,6 +144,9 @@ func (n *Node) open(ident *identity) error {
 	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg.Named("session"), n.cfg.Registerer)
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
 	n.control = newControl(n)
+	if n.cfg.Registerer != nil {
+		n.cfg.Registerer.MustRegister(newStateCollector(n))
+	}
 	return n.openClientPorts()
 }
 

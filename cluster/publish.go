@@ -67,15 +67,36 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 	buf := n.encode(m)
 	match := n.routes.table.Match(tenant, m.Topic)
 	out := outgoing{tenant: tenant, msg: m, raw: *buf, match: match}
-	if m.QoS == 0 {
+	switch {
+	case m.QoS == 0:
 		n.publishQoS0(ctx, &out)
 		if done != nil {
 			done(session.Outcome{})
 		}
-	} else {
+	case n.refuses(&out):
+		n.met.refused.WithLabelValues("inbox_full").Inc()
+		done(session.Outcome{Code: mqtt.QuotaExceeded})
+	default:
 		n.route(ctx, &out, done)
 	}
 	n.buffers.Put(buf)
+}
+
+// refuses tells whether the overflow policy turns a publish away: an inbox
+// that would get it is full. It is decided before anything is proposed, so that
+// a refused publish reaches nobody (DESIGN.md section 5). Shards without a
+// replica here are not asked: their inboxes overshoot by what comes this way.
+func (n *Node) refuses(o *outgoing) bool {
+	for _, shard := range o.match.Durable {
+		r := n.replica(shard)
+		if r == nil {
+			continue
+		}
+		if _, full := r.mach.Refuses(o.tenant, o.msg.Topic, o.msg.Publisher); full {
+			return true
+		}
+	}
+	return false
 }
 
 // outgoing is a message on its way to its targets, encoded once.

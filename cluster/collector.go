@@ -1,0 +1,106 @@
+package cluster
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+)
+
+// stateCollector reports replicated state at each scrape. Only a shard's leader
+// counts it, so that sums over nodes are right.
+type stateCollector struct {
+	n     *Node
+	descs map[string]*prometheus.Desc
+}
+
+func newStateCollector(n *Node) *stateCollector {
+	c := &stateCollector{n: n, descs: map[string]*prometheus.Desc{}}
+	for name, d := range map[string]struct {
+		help   string
+		labels []string
+	}{
+		"sessions":               {"Sessions in shards that this node leads.", []string{"state"}},
+		"subscriptions":          {"Subscriptions in shards that this node leads.", nil},
+		"retained_messages":      {"Retained messages in shards that this node leads.", nil},
+		"retained_bytes":         {"Bytes of retained messages in shards that this node leads.", nil},
+		"inbox_messages":         {"Messages that wait in inboxes of shards that this node leads.", nil},
+		"inbox_bytes":            {"Bytes that wait in inboxes of shards that this node leads.", nil},
+		"state_dropped_total":    {"Messages that the state machines dropped, by reason.", []string{"reason"}},
+		"lane_queued_bytes":      {"Bytes that wait in the lane to a shard.", []string{"shard"}},
+		"route_feed_behind":      {"Gateways that have not applied the latest routes of a shard led here.", []string{"shard"}},
+		"originated_messages":    {"Wills and released QoS 2 messages that wait for their targets.", nil},
+		"state_hot_bytes":        {"Inbox bytes that this node's replicas keep in memory.", nil},
+		"state_dirty_bytes":      {"State that this node's replicas have not written back.", nil},
+		"inbox_full_sessions":    {"Sessions whose inbox is full, in shards that this node leads.", nil},
+		"awaiting_release_total": {"Inbound QoS 2 messages that wait for PUBREL, in shards that this node leads.", nil},
+	} {
+		c.descs[name] = prometheus.NewDesc("flotilla_"+name, d.help, d.labels, nil)
+	}
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, name := range sortedKeys(c.descs) {
+		ch <- c.descs[name]
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(name string, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
+	}
+	var led, local state.Stats
+	for _, r := range c.n.allReplicas() {
+		st := r.mach.Stats()
+		local.HotBytes += st.HotBytes
+		local.DirtyBytes += st.DirtyBytes
+		l := c.n.leading(r.id)
+		if l == nil {
+			continue
+		}
+		addStats(&led, &st)
+		gauge("route_feed_behind", float64(l.feed.lag()), shardLabel(r.id))
+	}
+	for _, l := range c.n.allLanes() {
+		gauge("lane_queued_bytes", float64(l.queued()), shardLabel(l.shard))
+	}
+	gauge("sessions", float64(led.Connected), "connected")
+	gauge("sessions", float64(led.Sessions-led.Connected), "offline")
+	gauge("subscriptions", float64(led.Subscriptions))
+	gauge("retained_messages", float64(led.RetainedMessages))
+	gauge("retained_bytes", float64(led.RetainedBytes))
+	gauge("inbox_messages", float64(led.InboxMessages))
+	gauge("inbox_bytes", float64(led.InboxBytes))
+	gauge("originated_messages", float64(led.Originated))
+	gauge("inbox_full_sessions", float64(led.FullSessions))
+	gauge("awaiting_release_total", float64(led.Inbound))
+	gauge("state_hot_bytes", float64(local.HotBytes))
+	gauge("state_dirty_bytes", float64(local.DirtyBytes))
+	for reason, n := range map[string]uint64{
+		"expired": led.Dropped.Expired + led.Dropped.OriginExpired, "inbox_full": led.Dropped.InboxFull, "session_ended": led.Dropped.SessionEnded,
+		"retained_full": led.Dropped.RetainedFull, "retained_expired": led.Dropped.RetainedExpired,
+	} {
+		ch <- prometheus.MustNewConstMetric(c.descs["state_dropped_total"], prometheus.CounterValue, float64(n), reason)
+	}
+}
+
+func addStats(sum, st *state.Stats) {
+	sum.Sessions += st.Sessions
+	sum.Connected += st.Connected
+	sum.Subscriptions += st.Subscriptions
+	sum.RetainedMessages += st.RetainedMessages
+	sum.RetainedBytes += st.RetainedBytes
+	sum.InboxMessages += st.InboxMessages
+	sum.InboxBytes += st.InboxBytes
+	sum.FullSessions += st.FullSessions
+	sum.Originated += st.Originated
+	sum.Inbound += st.Inbound
+	sum.Dropped.Expired += st.Dropped.Expired
+	sum.Dropped.InboxFull += st.Dropped.InboxFull
+	sum.Dropped.SessionEnded += st.Dropped.SessionEnded
+	sum.Dropped.RetainedFull += st.Dropped.RetainedFull
+	sum.Dropped.RetainedExpired += st.Dropped.RetainedExpired
+	sum.Dropped.OriginExpired += st.Dropped.OriginExpired
+}
