@@ -134,20 +134,20 @@ type groupInput struct {
 	ID uint32 `path:"id"`
 }
 
-func (s *Server) nodes(ctx context.Context, in *PageParams) (client.List[client.Node], error) {
+func (s *Server) nodes(ctx context.Context, in *ListParams) (client.List[client.Node], error) {
 	st, err := s.status(ctx)
 	if err != nil {
 		return client.List[client.Node]{}, err
 	}
-	return slicePage("nodes", st.Nodes, in)
+	return slicePage("nodes", st.Nodes, &in.PageParams)
 }
 
-func (s *Server) groups(ctx context.Context, in *PageParams) (client.List[client.Group], error) {
+func (s *Server) groups(ctx context.Context, in *ListParams) (client.List[client.Group], error) {
 	st, err := s.status(ctx)
 	if err != nil {
 		return client.List[client.Group]{}, err
 	}
-	return slicePage("groups", st.Groups, in)
+	return slicePage("groups", st.Groups, &in.PageParams)
 }
 
 // slicePage pages a list that is in memory as a whole. Its positions are offsets.

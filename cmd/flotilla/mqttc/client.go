@@ -236,7 +236,9 @@ func (c *Client) Disconnect(ctx context.Context, code mqtt.ReasonCode) error {
 		c.closing = true
 		c.wake.Signal()
 		c.s.mu.Unlock()
-		err = c.Flush(ctx)
+		if err = c.Flush(ctx); errors.Is(err, ErrClosed) {
+			err = nil // the server was quicker than the count of what was written
+		}
 	}
 	if err == nil {
 		if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
