@@ -119,6 +119,7 @@ const (
 	propSubID      = 0x0B
 	propSessionExp = 0x11
 	propTopicAlias = 0x23
+	propUser       = 0x26
 )
 
 // eachProperty walks over properties; raw is identifier and value.
@@ -140,7 +141,7 @@ func eachProperty(props []byte, fn func(id byte, value, raw []byte)) error {
 			value = c.take(n)
 		case 0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F:
 			value = c.take(int(c.u16()))
-		case 0x26:
+		case propUser:
 			c.take(int(c.u16()))
 			c.take(int(c.u16()))
 		default:

@@ -269,21 +269,7 @@ func (t *Conn) publish(header byte, c *cursor, aliases map[uint16]string) checke
 		e.PacketID = c.u16()
 	}
 	if t.v5 {
-		h := fnv.New32a()
-		_ = eachProperty(c.properties(), func(id byte, value, raw []byte) {
-			switch id {
-			case propTopicAlias:
-				alias := binary.BigEndian.Uint16(value)
-				if e.Topic == "" {
-					e.Topic = aliases[alias]
-				}
-				aliases[alias] = e.Topic
-			case propExpiry, propSubID:
-			default:
-				_, _ = h.Write(raw)
-			}
-		})
-		e.Props = fmt.Sprintf("%08x", h.Sum32())
+		e.Props = t.properties(&e, c.properties(), aliases)
 	}
 	id, err := checker.ParsePayload(c.b)
 	switch {
@@ -298,6 +284,33 @@ func (t *Conn) publish(header byte, c *cursor, aliases map[uint16]string) checke
 	}
 	e.Publisher, e.Seq = id.Publisher, id.Seq
 	return e
+}
+
+// properties resolves the topic alias and returns a digest of the properties that must arrive as they were sent. The order of
+// user properties counts, the order of kinds does not.
+func (t *Conn) properties(e *checker.Event, props []byte, aliases map[uint16]string) string {
+	user, others := fnv.New32a(), uint32(0)
+	err := eachProperty(props, func(id byte, value, raw []byte) {
+		switch id {
+		case propTopicAlias:
+			alias := binary.BigEndian.Uint16(value)
+			if e.Topic == "" {
+				e.Topic = aliases[alias]
+			}
+			aliases[alias] = e.Topic
+		case propExpiry, propSubID:
+		case propUser:
+			_, _ = user.Write(raw)
+		default:
+			h := fnv.New32a()
+			_, _ = h.Write(raw)
+			others += h.Sum32()
+		}
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%08x", user.Sum32()^others)
 }
 
 func (t *Conn) sentAck(id uint16) {
