@@ -89,3 +89,111 @@ func (AllowAll) MaySubscribe(*Identity, string, byte) bool { return true }
 
 // MayReceive returns true.
 func (AllowAll) MayReceive(*Identity, []byte) bool { return true }
+
+// authenticate finds out who the client is and sets c.ident.
+func (c *Conn) authenticate(ctx context.Context, cn *mqtt.Connect, id string, ack *mqtt.Connack) error {
+	cr := &Credentials{
+		ClientID: id, Username: cn.Username, HasUsername: cn.HasUsername, Password: cn.Password, HasPassword: cn.HasPassword,
+		Version: cn.Version, Peer: c.meta.Peer, Listener: c.meta.Listener, Transport: c.meta.Transport, CommonName: c.meta.CommonName,
+	}
+	c.ident.ClientID = id
+	var p Principal
+	var err error
+	if cn.AuthMethod != "" {
+		p, err = c.enhanced(ctx, cn, cr, ack)
+	} else {
+		p, err = c.srv.cfg.Authenticator.Authenticate(ctx, cr)
+	}
+	if err != nil {
+		return authError(err)
+	}
+	c.ident = Identity{Principal: p, ClientID: id}
+	return nil
+}
+
+// enhanced runs the exchange of an authentication method until it has
+// succeeded.
+func (c *Conn) enhanced(ctx context.Context, cn *mqtt.Connect, cr *Credentials, ack *mqtt.Connack) (Principal, error) {
+	if c.srv.cfg.EnhancedAuth == nil { // v5:MQTT-4.12.0-1
+		return Principal{}, ErrBadAuthMethod
+	}
+	ex, err := c.srv.cfg.EnhancedAuth.Begin(ctx, cn.AuthMethod, cr)
+	if err != nil {
+		return Principal{}, err
+	}
+	data := cn.AuthData
+	for {
+		reply, done, p, err := ex.Step(ctx, data)
+		if err != nil {
+			return Principal{}, err
+		}
+		if done {
+			c.authMethod = cn.AuthMethod
+			ack.AuthMethod, ack.AuthData = cn.AuthMethod, reply
+			return p, nil
+		}
+		// v5:MQTT-4.12.0-2
+		c.reply(&mqtt.Auth{Code: mqtt.ContinueAuthentication, AuthMethod: cn.AuthMethod, AuthData: reply})
+		pkt, err := c.rd.Next()
+		if err != nil {
+			return Principal{}, err
+		}
+		a, ok := pkt.(*mqtt.Auth)
+		if !ok || a.Code != mqtt.ContinueAuthentication || a.AuthMethod != cn.AuthMethod {
+			return Principal{}, ErrRefused(mqtt.ProtocolError, "expected AUTH to continue") // v5:MQTT-4.12.0-3
+		}
+		data = a.AuthData
+	}
+}
+
+// onAuth handles re-authentication on a live connection.
+func (c *Conn) onAuth(a *mqtt.Auth) bool {
+	if c.version != mqtt.V5 || c.authMethod == "" || a.AuthMethod != c.authMethod {
+		// v5:MQTT-4.12.1-1, and AUTH without a method at CONNECT: v5:MQTT-4.12.0-7
+		return c.protocolError("AUTH does not fit the authentication method of CONNECT")
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.BackendTimeout)
+	defer cancel()
+	switch a.Code {
+	case mqtt.ReAuthenticate:
+		cr := &Credentials{ClientID: c.ident.ClientID, Version: c.version, Peer: c.meta.Peer, Listener: c.meta.Listener,
+			Transport: c.meta.Transport, CommonName: c.meta.CommonName}
+		ex, err := c.srv.cfg.EnhancedAuth.Begin(ctx, a.AuthMethod, cr)
+		if err != nil {
+			return c.authFailed(err)
+		}
+		c.auth = ex
+	case mqtt.ContinueAuthentication:
+		if c.auth == nil {
+			return c.protocolError("AUTH continues nothing")
+		}
+	default:
+		return c.protocolError("AUTH with a code for servers")
+	}
+	reply, done, p, err := c.auth.Step(ctx, a.AuthData)
+	if err != nil {
+		return c.authFailed(err)
+	}
+	code := mqtt.ContinueAuthentication
+	if done {
+		if p != c.ident.Principal {
+			return c.authFailed(ErrRefused(mqtt.NotAuthorized, "re-authentication as somebody else"))
+		}
+		code, c.auth = mqtt.Success, nil
+	}
+	return c.reply(&mqtt.Auth{Code: code, AuthMethod: c.authMethod, AuthData: reply})
+}
+
+func (c *Conn) authFailed(err error) bool { // v5:MQTT-4.12.1-2
+	why := causeOf(closeAuth, "re-authentication failed")
+	if code := connectCode(authError(err)); code.ValidIn(mqtt.TypeDisconnect) {
+		why.code = code
+	}
+	c.close(why)
+	return false
+}
+
+// maySubscribe asks the rules for a filter.
+func (s *Server) maySubscribe(c *Conn, filter string, qos byte) bool {
+	return s.cfg.Authorizer.MaySubscribe(&c.ident, filter, qos)
+}

@@ -21,7 +21,8 @@ type Backend struct {
 // unknown.
 type Sessions interface {
 	// Connect returns when the session's new epoch is committed and what it
-	// holds is routable here.
+	// holds is routable here. If it fails and the epoch is committed later
+	// nevertheless, the implementation ends that epoch itself.
 	Connect(ctx context.Context, req ConnectRequest) (Attached, error)
 	// Disconnect ends an epoch. It does not block and is not lost: the cluster
 	// repeats it until it is applied or superseded.
@@ -182,6 +183,6 @@ type Ack struct {
 	// SentTo is the highest sequence that was sent.
 	SentTo uint64
 	// Done are the sequences that are finished (PUBACK, PUBCOMP), Received
-	// those whose PUBREC has come. Both belong to the callee.
+	// those whose PUBREC has come. Both are valid during the call only.
 	Done, Received []uint64
 }

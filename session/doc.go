@@ -30,8 +30,9 @@
 //
 // # Lock order
 //
-// registry.mu and trie.mu, then Conn.mu; neither of the first two is taken
-// while the other is held. No lock is held across a channel operation, a call
-// of the backend, a hook or I/O. Completions of the backend may arrive on any
-// goroutine; they take Conn.mu only.
+// Conn.mu, then wheel.mu. Server.mu, the registry's and the trie's locks are
+// leaves, and none of them is held together with Conn.mu. No lock is held across
+// a blocking channel operation, a call of the backend, a hook or I/O
+// (Authorizer.MayReceive, which must not block, is the exception). Completions
+// of the backend may arrive on any goroutine; they take Conn.mu only.
 package session

@@ -1,0 +1,241 @@
+package session
+
+import (
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// vectorWriter is a connection that sends many buffers with one system call.
+type vectorWriter interface {
+	WriteBuffers(b *net.Buffers) (int64, error)
+}
+
+// flushLocked starts the writer if there is something for it.
+func (c *Conn) flushLocked() {
+	if c.held || c.writing || (!c.out.pending() && c.cause.kind == 0) {
+		return
+	}
+	c.writing = true
+	c.startLocked()
+	go c.writeLoop()
+}
+
+// writeLoop is the writer goroutine. What is added while it writes leaves with
+// its next write, so acknowledgements and deliveries share system calls.
+func (c *Conn) writeLoop() {
+	defer c.ended()
+	defer c.guard("writer")
+	for {
+		b, ok := c.takeBatch()
+		if !ok {
+			return
+		}
+		err := c.write(&b)
+		b.release(c.srv.chunks)
+		c.afterWrite(err)
+	}
+}
+
+// takeBatch returns what is to be written; false ends the writer.
+func (c *Conn) takeBatch() (batch, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead || !c.out.pending() {
+		c.writing = false
+		if c.cause.kind != 0 {
+			// The reader is waiting for the client: end that. It closes.
+			_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+		}
+		return batch{}, false
+	}
+	return c.out.take(), true
+}
+
+func (c *Conn) afterWrite(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.srv.countOut(c, c.out.taken)
+	c.out.written()
+	if err != nil {
+		c.dead = true
+		kind := closeNetwork
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			kind = closeSlow
+		}
+		c.closeLocked(cause{kind: kind, msg: "write: " + err.Error()})
+		return
+	}
+	if c.out.bytes < c.srv.cfg.OutboxBytes/2 {
+		c.roomLocked()
+		c.sendQueueLocked()
+		c.wantPumpLocked()
+	}
+}
+
+// write sends a batch. As long as the client takes anything, it may take its
+// time.
+func (c *Conn) write(b *batch) error {
+	for {
+		c.armWrite()
+		n, err := c.writeOnce(b)
+		if err == nil {
+			return nil
+		}
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.closing.Load() {
+			return err
+		}
+	}
+}
+
+// writeOnce writes and removes from b what was written.
+func (c *Conn) writeOnce(b *batch) (int64, error) {
+	if b.one != nil {
+		n, err := c.nc.Write(b.one.b)
+		b.one.b = append(b.one.b[:0], b.one.b[n:]...)
+		return int64(n), err
+	}
+	if c.vec != nil {
+		return c.vec.WriteBuffers(&b.segs)
+	}
+	return b.segs.WriteTo(c.nc)
+}
+
+// armWrite sets the write deadline. One that is half a timeout away is good
+// enough and saves the call.
+func (c *Conn) armWrite() {
+	t := c.srv.cfg.WriteTimeout
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause.kind != 0 {
+		return // close has set the last one
+	}
+	if c.writeUntil.Sub(now) < t/2 {
+		c.writeUntil = now.Add(t)
+		_ = c.nc.SetWriteDeadline(c.writeUntil)
+	}
+}
+
+// roomLocked wakes the reader that waits for room.
+func (c *Conn) roomLocked() {
+	if !c.needRoom {
+		return
+	}
+	c.needRoom = false
+	select {
+	case c.room <- struct{}{}:
+	default: // a token is there already: nothing is lost
+	}
+}
+
+// waitRoom lets the reader wait while too much of its client's own making is
+// under way: unacknowledged publishes of 3.x, or answers that it does not read.
+// false means that the connection is closing.
+func (c *Conn) waitRoom() bool {
+	for {
+		c.mu.Lock()
+		if c.cause.kind != 0 {
+			c.mu.Unlock()
+			return false
+		}
+		if c.acks.Len() < c.srv.cfg.PublishWindow && c.out.bytes < c.srv.cfg.OutboxBytes {
+			c.mu.Unlock()
+			return true
+		}
+		if c.room == nil {
+			c.room = make(chan struct{}, 1)
+		}
+		c.needRoom = true
+		room := c.room
+		c.mu.Unlock()
+		select {
+		case <-room:
+		case <-c.ctx.Done():
+			return false
+		}
+	}
+}
+
+// reply adds a packet and starts the writer; false means that the connection
+// is closing.
+func (c *Conn) reply(p mqtt.Packet) bool {
+	c.mu.Lock()
+	full := false
+	if c.cause.kind == 0 {
+		c.appendLocked(p)
+		c.flushLocked()
+		full = c.out.bytes >= c.srv.cfg.OutboxBytes
+	}
+	c.mu.Unlock()
+	return !full || c.waitRoom()
+}
+
+// appendLocked encodes a packet into the outbox. What cannot be encoded is a
+// bug or a reason string that is too long for the client; the latter is left out
+// by the callers.
+func (c *Conn) appendLocked(p mqtt.Packet) {
+	b := c.out.grow(64)
+	n := len(b)
+	b, err := mqtt.Append(b, c.version, p)
+	if err != nil {
+		c.closeLocked(cause{kind: closeRefused, msg: err.Error()})
+		return
+	}
+	if c.maxPacket != 0 && len(b)-n > int(c.maxPacket) {
+		// v5:MQTT-3.1.2-24: nothing above the client's limit leaves.
+		c.closeLocked(cause{kind: closeRefused, msg: "an answer is larger than the client accepts"})
+		return
+	}
+	c.out.commit(b)
+	c.srv.m.sent[p.Type()].Inc()
+}
+
+// reasonString returns s if the client wants reasons and it fits.
+func (c *Conn) reasonString(s string) string {
+	if !c.problemInfo || c.version != mqtt.V5 {
+		return ""
+	}
+	if c.maxPacket != 0 && len(s)+64 > int(c.maxPacket) {
+		return ""
+	}
+	return s
+}
+
+func (c *Conn) appendDisconnectLocked(why cause) {
+	code := why.code
+	if !code.ValidIn(mqtt.TypeDisconnect) {
+		code = mqtt.UnspecifiedError
+	}
+	d := &mqtt.Disconnect{Code: code}
+	// A reason string is allowed in DISCONNECT whatever the client asked for.
+	if c.maxPacket == 0 || len(why.msg)+64 <= int(c.maxPacket) {
+		d.ReasonString = why.msg
+	}
+	c.appendLocked(d)
+}
+
+// appendPublishLocked encodes p for this client, with an alias where the client
+// takes them. It adds nothing and returns false if p is larger than the client
+// accepts. It changes p.
+func (c *Conn) appendPublishLocked(p *mqtt.Publish) bool {
+	n := mqtt.PublishSize(c.version, p)
+	if c.maxPacket != 0 && n > int(c.maxPacket) {
+		return false // v5:MQTT-3.1.2-25
+	}
+	const aliasBytes = 5 // the property, and lengths that may grow by a byte each
+	if c.aliasOut != nil && (c.maxPacket == 0 || n+aliasBytes <= int(c.maxPacket)) {
+		alias, known := c.aliasOut.Use(p.Topic)
+		p.TopicAlias = alias
+		if known {
+			p.Topic = nil
+		}
+	}
+	b := slices.Grow(c.out.grow(n+aliasBytes), n+aliasBytes)
+	c.out.commit(mqtt.AppendPublish(b, c.version, p))
+	return true
+}

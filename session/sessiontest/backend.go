@@ -1,0 +1,451 @@
+package sessiontest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/router"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+var (
+	_ session.Sessions  = (*Node)(nil)
+	_ session.Publisher = (*Node)(nil)
+	_ session.Inbox     = (*Node)(nil)
+	_ session.Retained  = (*Node)(nil)
+)
+
+// ready waits or fails as the faults say.
+func (n *Node) ready(ctx context.Context) error {
+	n.cl.mu.Lock()
+	f := n.cl.faults
+	n.cl.mu.Unlock()
+	if f.Hang {
+		<-ctx.Done()
+		return session.ErrUnavailable
+	}
+	if f.Unavailable {
+		return session.ErrUnavailable
+	}
+	return ctx.Err()
+}
+
+// Connect implements session.Sessions.
+func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session.Attached, error) {
+	if err := n.ready(ctx); err != nil {
+		return session.Attached{}, err
+	}
+	cl := n.cl
+	cl.mu.Lock()
+	s := cl.sessions[req.Key]
+	var wills []*command.Will
+	var prev *Node
+	prevEpoch := uint64(0)
+	if s != nil {
+		prev, prevEpoch = s.owner, s.epoch
+		s.stopTimers()
+		ends := req.CleanStart || s.expiryS == 0
+		// The will of the old connection fires at once without a delay, and
+		// at the end of its session in any case.
+		if s.will != nil && (ends || s.will.DelayS == 0) {
+			wills = append(wills, s.will)
+		}
+		s.will = nil
+		if ends {
+			delete(cl.sessions, req.Key)
+			s = nil
+		}
+	}
+	at := session.Attached{Present: s != nil, ExpiryS: req.ExpiryS}
+	if s == nil {
+		s = &state{key: req.Key, subs: make(map[string]command.Subscription), inbound: make(map[uint16]command.Message), next: 1}
+		cl.sessions[req.Key] = s
+	}
+	cl.epoch++
+	s.epoch, s.owner, s.expiryS, s.will = cl.epoch, n, req.ExpiryS, req.Will
+	if prev != nil {
+		s.sentTo = s.next - 1 // whatever the old owner has sent since it last said so
+	}
+	s.dupTo = s.sentTo
+	at.Ref = command.SessionRef{SessionKey: req.Key, Epoch: s.epoch}
+	for _, f := range slices.Sorted(maps.Keys(s.subs)) {
+		at.Subs = append(at.Subs, s.subs[f])
+	}
+	at.AwaitingRelease = slices.Sorted(maps.Keys(s.inbound))
+	cl.mu.Unlock()
+	if prev != nil && prev != n {
+		prev.Server.Kick(req.Key, prevEpoch, mqtt.SessionTakenOver)
+	}
+	for _, w := range wills {
+		cl.fire(req.Key.Tenant, w)
+	}
+	return at, nil
+}
+
+// fire publishes a will.
+func (cl *Cluster) fire(tenant string, w *command.Will) {
+	m, err := command.DecodeMessage(w.Message)
+	check(err == nil, "will: %v", err)
+	m.PublishedAt = time.Now().UnixMilli()
+	cl.route(tenant, &m)
+}
+
+// Disconnect implements session.Sessions.
+func (n *Node) Disconnect(ref command.SessionRef, info session.DisconnectInfo) {
+	cl := n.cl
+	cl.mu.Lock()
+	s := cl.sessions[ref.SessionKey]
+	if s == nil || s.epoch != ref.Epoch || s.owner == nil {
+		cl.mu.Unlock()
+		return
+	}
+	check(s.owner == n, "a session is disconnected by a node that does not own it")
+	s.owner = nil
+	s.sentTo = max(s.sentTo, info.SentTo)
+	if info.HasExpiry {
+		s.expiryS = info.ExpiryS
+	}
+	w := s.will
+	if info.Reason == command.DisconnectNormal {
+		w = nil
+	}
+	s.will = w
+	var now *command.Will
+	switch {
+	case s.expiryS == 0:
+		delete(cl.sessions, ref.SessionKey)
+		now = w
+	case w != nil && w.DelayS == 0:
+		now, s.will = w, nil
+	case w != nil:
+		s.willTimer = time.AfterFunc(time.Duration(w.DelayS)*time.Second, func() { cl.later(s, false) })
+	}
+	if s.expiryS != 0 && s.expiryS != command.NeverExpires && !cl.closed {
+		s.endTimer = time.AfterFunc(time.Duration(s.expiryS)*time.Second, func() { cl.later(s, true) })
+	}
+	cl.mu.Unlock()
+	if now != nil {
+		cl.fire(ref.Tenant, now)
+	}
+}
+
+// later fires a delayed will or ends a session, if it is still disconnected.
+func (cl *Cluster) later(s *state, end bool) {
+	cl.mu.Lock()
+	if cl.closed || s.owner != nil || cl.sessions[s.key] != s {
+		cl.mu.Unlock()
+		return
+	}
+	w := s.will
+	s.will = nil
+	if end {
+		s.stopTimers()
+		delete(cl.sessions, s.key)
+	}
+	cl.mu.Unlock()
+	if w != nil {
+		cl.fire(s.key.Tenant, w)
+	}
+}
+
+// current returns the session of a ref, nil if the epoch is over.
+func (cl *Cluster) current(ref command.SessionRef) *state {
+	s := cl.sessions[ref.SessionKey]
+	if s == nil || s.epoch != ref.Epoch {
+		return nil
+	}
+	return s
+}
+
+// Subscribe implements session.Sessions.
+func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []command.Subscription) ([]session.Granted, error) {
+	if err := n.ready(ctx); err != nil {
+		return nil, err
+	}
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	s := n.cl.current(ref)
+	if s == nil {
+		return nil, session.ErrStale
+	}
+	out := make([]session.Granted, len(subs))
+	for i, sub := range subs {
+		if sub.Filter == n.cl.faults.DenyFilter {
+			out[i].Code = byte(mqtt.NotAuthorized)
+			continue
+		}
+		_, out[i].Existed = s.subs[sub.Filter]
+		out[i].Code = sub.QoS
+		s.subs[sub.Filter] = sub
+	}
+	return out, nil
+}
+
+// Unsubscribe implements session.Sessions.
+func (n *Node) Unsubscribe(ctx context.Context, ref command.SessionRef, filters []string) ([]byte, error) {
+	if err := n.ready(ctx); err != nil {
+		return nil, err
+	}
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	s := n.cl.current(ref)
+	if s == nil {
+		return nil, session.ErrStale
+	}
+	out := make([]byte, len(filters))
+	for i, f := range filters {
+		if _, ok := s.subs[f]; !ok {
+			out[i] = byte(mqtt.NoSubscriptionExisted)
+		}
+		delete(s.subs, f)
+	}
+	return out, nil
+}
+
+// route gives a message to inboxes, retained store and connected sessions, and
+// reports whether anybody matched.
+func (cl *Cluster) route(tenant string, m *command.Message) bool {
+	type wake struct {
+		n     *Node
+		key   command.SessionKey
+		epoch uint64
+	}
+	var wakes []wake
+	matched := false
+	cl.mu.Lock()
+	cl.published++
+	stored := clone(m)
+	if m.Retain {
+		if k := (retainedKey{tenant, string(m.Topic)}); len(m.Payload) == 0 {
+			delete(cl.retained, k)
+		} else {
+			cl.retained[k] = stored
+		}
+	}
+	for _, s := range cl.sessions {
+		if s.key.Tenant != tenant {
+			continue
+		}
+		best, rap, ids, hit := s.match(m)
+		matched = matched || hit
+		if !hit || s.expiryS == 0 || best == 0 || m.QoS == 0 {
+			continue
+		}
+		e := entry{seq: s.next, msg: stored, qos: min(best, m.QoS), retain: rap && m.Retain, ids: ids}
+		if m.HasExpiry {
+			e.expiresAt = time.Now().UnixMilli() + int64(m.Expiry)*1000
+		}
+		s.next++
+		s.inbox = append(s.inbox, e)
+		if s.owner != nil {
+			wakes = append(wakes, wake{s.owner, s.key, s.epoch})
+		}
+	}
+	nodes := slices.Clone(cl.nodes)
+	cl.mu.Unlock()
+	for _, n := range nodes {
+		n.Server.Deliver(tenant, m)
+	}
+	for _, w := range wakes {
+		w.n.Server.Wake(w.key, w.epoch)
+	}
+	return matched
+}
+
+// match finds what a session's subscriptions say to a message.
+func (s *state) match(m *command.Message) (best byte, rap bool, ids []uint32, hit bool) {
+	for _, f := range slices.Sorted(maps.Keys(s.subs)) {
+		sub := s.subs[f]
+		if !router.Matches(f, m.Topic) || sub.NoLocal && m.Publisher == s.key.ClientID {
+			continue
+		}
+		hit = true
+		best = max(best, sub.QoS)
+		rap = rap || sub.RetainAsPublished
+		if sub.ID != 0 {
+			ids = append(ids, sub.ID)
+		}
+	}
+	return best, rap, ids, hit
+}
+
+// gate waits while the lanes are full and tells how a publish ends without
+// effect.
+func (n *Node) gate(ctx context.Context, qos byte) (out session.Outcome, stop bool) {
+	n.cl.mu.Lock()
+	full, f := n.cl.full, n.cl.faults
+	n.cl.mu.Unlock()
+	if full != nil {
+		select {
+		case <-full:
+		case <-ctx.Done():
+			return session.Outcome{Err: ctx.Err()}, true
+		}
+	}
+	switch {
+	case f.Unavailable:
+		return session.Outcome{Err: session.ErrUnavailable}, true
+	case f.Refuse != 0 && qos > 0:
+		return session.Outcome{Code: f.Refuse}, true
+	}
+	return session.Outcome{}, false
+}
+
+// Publish implements session.Publisher.
+func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, done func(session.Outcome)) {
+	check(m.QoS == 0 || done != nil, "publish with QoS %d and no done", m.QoS)
+	out, stop := n.gate(ctx, m.QoS)
+	if !stop && !n.cl.route(tenant, m) {
+		out.Code = mqtt.NoMatchingSubscribers
+	}
+	if done != nil {
+		n.cl.finish("publish", 0, func() { done(out) })
+	}
+}
+
+// Receive implements session.Publisher.
+func (n *Node) Receive(ctx context.Context, ref command.SessionRef, pid uint16, m *command.Message, done func(session.Outcome)) {
+	out, stop := n.gate(ctx, m.QoS)
+	if !stop {
+		n.cl.mu.Lock()
+		if s := n.cl.current(ref); s == nil {
+			out.Err = session.ErrStale
+		} else if _, ok := s.inbound[pid]; !ok {
+			s.inbound[pid] = clone(m)
+		}
+		n.cl.mu.Unlock()
+	}
+	n.cl.finish("receive", pid, func() { done(out) })
+}
+
+// Release implements session.Publisher.
+func (n *Node) Release(ctx context.Context, ref command.SessionRef, pid uint16, done func(session.Outcome)) {
+	out, stop := n.gate(ctx, 0)
+	if !stop {
+		n.cl.mu.Lock()
+		s := n.cl.current(ref)
+		var m command.Message
+		ok := false
+		if s != nil {
+			m, ok = s.inbound[pid]
+			delete(s.inbound, pid)
+		}
+		n.cl.mu.Unlock()
+		switch {
+		case s == nil:
+			out.Err = session.ErrStale
+		case ok:
+			n.cl.route(ref.Tenant, &m)
+		default:
+			out.Code = mqtt.PacketIdentifierNotFound
+		}
+	}
+	n.cl.finish("release", pid, func() { done(out) })
+}
+
+// failRead counts down Faults.FailFetches.
+func (cl *Cluster) failRead() bool {
+	cl.fetches++
+	if cl.faults.FailFetches > 0 {
+		cl.faults.FailFetches--
+		return true
+	}
+	return false
+}
+
+// Fetch implements session.Inbox.
+func (n *Node) Fetch(ctx context.Context, ref command.SessionRef, cursor uint64, maxMsgs, maxBytes int) (session.Page, error) {
+	check(maxMsgs > 0 && maxBytes > 0, "fetch of %d messages, %d bytes", maxMsgs, maxBytes)
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.cl.failRead() {
+		return session.Page{}, session.ErrUnavailable
+	}
+	s := n.cl.current(ref)
+	if s == nil {
+		return session.Page{}, session.ErrStale
+	}
+	p := session.Page{Floor: s.next, Next: max(cursor, 1), Now: time.Now().UnixMilli()}
+	if len(s.inbox) > 0 {
+		p.Floor = s.inbox[0].seq
+	}
+	for i := range s.inbox {
+		e := &s.inbox[i]
+		if e.seq < cursor {
+			continue
+		}
+		maxBytes -= len(e.msg.Topic) + len(e.msg.Payload)
+		if len(p.Deliveries) == maxMsgs || maxBytes < 0 && len(p.Deliveries) > 0 {
+			p.More = true
+			break
+		}
+		d := session.Delivery{Seq: e.seq, Msg: e.msg, QoS: e.qos, Retain: e.retain, SubIDs: e.ids, State: session.Queued,
+			Dup: e.seq <= s.dupTo, ExpiresAt: e.expiresAt}
+		if e.received {
+			d.State = session.Received
+		}
+		p.Deliveries = append(p.Deliveries, d)
+		p.Next = e.seq + 1
+	}
+	return p, ctx.Err()
+}
+
+// Ack implements session.Inbox.
+func (n *Node) Ack(ref command.SessionRef, a session.Ack, done func(error)) {
+	n.cl.mu.Lock()
+	var err error
+	if s := n.cl.current(ref); s == nil {
+		err = session.ErrStale
+	} else {
+		s.sentTo = max(s.sentTo, a.SentTo)
+		s.inbox = slices.DeleteFunc(s.inbox, func(e entry) bool { return slices.Contains(a.Done, e.seq) })
+		for i := range s.inbox {
+			if slices.Contains(a.Received, s.inbox[i].seq) {
+				s.inbox[i].received = true
+			}
+		}
+	}
+	n.cl.mu.Unlock()
+	if done != nil {
+		n.cl.finish("ack", 0, func() { done(err) })
+	}
+}
+
+// Retained implements session.Retained.
+func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit int) ([]command.Message, string, error) {
+	check(limit > 0, "retained with limit %d", limit)
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.cl.failRead() {
+		return nil, "", session.ErrUnavailable
+	}
+	var topics []string
+	for k := range n.cl.retained {
+		if k.tenant == tenant && k.topic > after && router.Matches(filter, []byte(k.topic)) {
+			topics = append(topics, k.topic)
+		}
+	}
+	slices.Sort(topics)
+	next := ""
+	if len(topics) > limit {
+		topics = topics[:limit]
+		next = topics[limit-1]
+	}
+	var out []command.Message
+	for _, t := range topics {
+		m := n.cl.retained[retainedKey{tenant, t}]
+		if m.HasExpiry {
+			left := int64(m.Expiry) - (time.Now().UnixMilli()-m.PublishedAt)/1000
+			if left <= 0 {
+				continue
+			}
+			m.Expiry = uint32(left)
+		}
+		out = append(out, m)
+	}
+	return out, next, ctx.Err()
+}
