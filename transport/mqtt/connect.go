@@ -105,7 +105,6 @@ func (d *decoder) protocol() {
 	if d.err != nil {
 		return
 	}
-	nameRule := rule{"v5:MQTT-3.1.2-1", "v311:MQTT-3.1.2-1", "v31:3.1"}
 	levelRule := rule{"v5:MQTT-3.1.2-2", "v311:MQTT-3.1.2-2", "v31:3.1"}
 	switch {
 	case name == nameMQIsdp:
@@ -125,7 +124,7 @@ func (d *decoder) protocol() {
 			return
 		}
 	default:
-		d.fail(newError(d.v, UnsupportedProtocolVersion, nameRule, "unknown protocol name"))
+		d.fail(newError(d.v, UnsupportedProtocolVersion, rule{v5: "v5:MQTT-3.1.2-1"}, "unknown protocol name"))
 		return
 	}
 	msg := "unsupported protocol level"

@@ -11,7 +11,7 @@ type Error struct {
 	// Code is what an MQTT 5 peer is told, in CONNACK before the session
 	// exists and in DISCONNECT afterwards.
 	Code ReasonCode
-	// Tag is the statement that was broken, such as "v5:MQTT-3.1.2-22", or
+	// Tag is the statement that was broken, such as "v5:MQTT-3.1.0-1", or
 	// empty where a limit of ours was broken.
 	Tag string
 	// Msg says what was wrong, in a few words, without the peer's data.

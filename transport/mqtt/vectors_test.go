@@ -34,6 +34,14 @@ func same(t testing.TB, got, want mqtt.Packet) {
 	}
 }
 
+// testName is a spec tag as it stands in test names: v5_MQTT_3_1_0_2.
+func testName(tag string) string {
+	if tag == "" {
+		return "limit"
+	}
+	return strings.NewReplacer(":", "_", "-", "_", ".", "_").Replace(tag)
+}
+
 func violation(t testing.TB, err error) *mqtt.Error {
 	t.Helper()
 	var e *mqtt.Error
@@ -157,7 +165,7 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 // its code is one that CONNACK or DISCONNECT may carry.
 func TestRefuseVectors(t *testing.T) {
 	for _, v := range mqtttest.Invalid() {
-		t.Run(v.String(), func(t *testing.T) {
+		t.Run(testName(v.Tag)+"/"+v.Name, func(t *testing.T) {
 			wire := v.Bytes()
 			r := newReader(bytes.NewReader(wire), v.Version, wire[0])
 			p, err := r.Next()
