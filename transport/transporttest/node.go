@@ -9,8 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/flotilla-mqtt/flotilla/transport"
 )
 
 // ErrDead is what a process gets from its network after Kill or PowerOff.
@@ -24,16 +22,16 @@ const backlog = 1024
 
 // Node is the network as one process sees it. Addresses are "name:port";
 // port 0 takes a free one. Any host in an address to listen on means the node
-// itself, and so do the loopback names in an address to dial.
+// itself, and so do the loopback names in an address to dial. It implements
+// transport.Network; this package does not import transport, so that transport's
+// own tests can use it.
 type Node struct {
 	hub  *Hub
 	host *host
 	gen  int
 }
 
-var _ transport.Network = (*Node)(nil)
-
-// Listen implements transport.Network.
+// Listen opens a listener on this node.
 func (n *Node) Listen(address string) (net.Listener, error) {
 	_, port, err := split(address)
 	if err != nil {
@@ -82,7 +80,7 @@ func split(address string) (string, int, error) {
 	return name, port, nil
 }
 
-// Dial implements transport.Network. It takes a round trip, waits while a link
+// Dial connects to addr. It takes a round trip, waits while a link
 // is cut or the other node has no power, and is refused at once where nobody
 // listens.
 func (n *Node) Dial(ctx context.Context, address string) (net.Conn, error) {
