@@ -68,11 +68,8 @@ func checkText(b []byte) textFault {
 		x := binary.LittleEndian.Uint64(rest)
 		// With all bytes below 0x80, adding 0x7F sets the top bit of exactly
 		// the bytes that are not zero: no carry leaves a byte.
-		if x&highBits != 0 {
+		if x&highBits != 0 || (x+sevenF)&highBits != highBits {
 			return checkTextSlow(b)
-		}
-		if (x+sevenF)&highBits != highBits {
-			return textNUL
 		}
 		rest = rest[8:]
 	}
