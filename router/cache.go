@@ -17,14 +17,15 @@ const (
 // what is put in at the same time as something else; it never yields a result
 // under a wrong topic.
 //
-// A topic enters when it is missed for the second time in a row within its set:
-// a storm of publishes to distinct topics evicts nothing and copies nothing.
+// A topic evicts another one only if it was among the last topics that its set
+// missed: a storm of publishes to distinct topics evicts nothing and copies
+// nothing, once the cache is full.
 type cache struct {
 	sets [cacheSets]cacheSet
 }
 
 type cacheSet struct {
-	door atomic.Uint64 // hash of the last topic that was missed
+	door atomic.Uint64 // 16 bits each of the hashes of the last four topics that were not let in
 	ways [cacheWays]atomic.Pointer[cached]
 }
 
@@ -63,14 +64,39 @@ func (c *cache) put(hash uint64, tenant string, topic []byte, sum uint64, m *Mat
 		}
 		return // evicted or replaced meanwhile
 	}
-	if len(topic) > cacheTopicBytes || set.door.Swap(hash) != hash {
+	if len(topic) > cacheTopicBytes {
+		return
+	}
+	free := set.free()
+	if free < 0 && !set.again(hash) {
 		return
 	}
 	e := &cached{hash: hash, tenant: tenant, topic: string(topic), sum: sum, match: m}
-	for i := range set.ways {
-		if set.ways[i].CompareAndSwap(nil, e) {
-			return
-		}
+	if free >= 0 && set.ways[free].CompareAndSwap(nil, e) {
+		return
 	}
 	set.ways[rand.IntN(cacheWays)].Store(e)
+}
+
+// free returns a way without an entry, or -1.
+func (s *cacheSet) free() int {
+	for i := range s.ways {
+		if s.ways[i].Load() == nil {
+			return i
+		}
+	}
+	return -1
+}
+
+// again reports whether a topic was among the last that were not let in, and
+// notes it if not. Two that do so at once may lose a note.
+func (s *cacheSet) again(hash uint64) bool {
+	tag, door := hash>>48, s.door.Load()
+	for d := door; d != 0; d >>= 16 {
+		if d&0xffff == tag {
+			return true
+		}
+	}
+	s.door.Store(door<<16 | tag)
+	return false
 }

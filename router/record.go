@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // RouteChange is the full record of one filter in one shard; it replaces the
@@ -34,7 +35,7 @@ type record struct {
 
 // change returns the record as the RouteChange that it came from.
 func (r *record) change(tenant, filter string) RouteChange {
-	return RouteChange{Tenant: tenant, Filter: filter, Durable: r.durable, Shares: r.shares, Nodes: slices.Clone(r.nodes)}
+	return RouteChange{Tenant: tenant, Filter: filter, Durable: r.durable, Shares: r.shares, Nodes: copied(r.nodes)}
 }
 
 // records makes equal records one.
@@ -66,7 +67,10 @@ func (rs *records) intern(c *RouteChange) *record {
 	}
 	r := rs.byKey[string(rs.key)]
 	if r == nil {
-		r = &record{durable: c.Durable, shares: c.Shares, nodes: slices.Clone(rs.nodes), key: string(rs.key)}
+		r = &record{durable: c.Durable, shares: c.Shares, nodes: copied(rs.nodes), key: string(rs.key)}
+		for i := range r.nodes { // a change may be a view of a received frame
+			r.nodes[i].Node = strings.Clone(r.nodes[i].Node)
+		}
 		if rs.byKey == nil {
 			rs.byKey = make(map[string]*record)
 		}

@@ -3,6 +3,7 @@ package router
 import (
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -154,7 +155,7 @@ func (t *Table) setLocked(shard uint32, c *RouteChange) {
 	default:
 		if routes == nil {
 			routes = &tenantRoutes{hash: maphash.String(t.stamps.seed, c.Tenant), trie: NewTrie[*record]()}
-			t.tenants[c.Tenant] = routes
+			t.tenants[strings.Clone(c.Tenant)] = routes
 		}
 		old, _ = routes.trie.Set(c.Filter, uint64(shard), r)
 	}
@@ -240,8 +241,11 @@ func (t *Table) compute(tenant string, topic []byte, on stamp) (m *Match, sum ui
 	slices.Sort(g.durable)
 	slices.Sort(g.shares)
 	sortNodes(g.nodes)
-	return &Match{slices.Clone(g.durable), slices.Clone(g.shares), slices.Clone(g.nodes)}, sum, true
+	return &Match{copied(g.durable), copied(g.shares), copied(g.nodes)}, sum, true
 }
+
+// copied is slices.Clone for what is on the stack: an empty copy refers to nothing.
+func copied[T any](s []T) []T { return append([]T(nil), s...) }
 
 // gather merges records. Its buffers are on the stack of compute.
 type gather struct {
