@@ -111,6 +111,16 @@ func TestClientTransports(t *testing.T) {
 					t.Errorf("WriteBuffers: %d, %v, %d buffers left", n, err, len(b))
 				}
 				mustRead(t, client, "abc"+big)
+				if err := c.CloseWrite(); err != nil {
+					t.Error(err)
+				}
+				if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+					t.Errorf("client reads %v after CloseWrite", err)
+				}
+				if !web { // a WebSocket client answers the close frame and is gone
+					mustWrite(t, client, "still heard")
+					mustRead(t, c, "still heard")
+				}
 				c.Close()
 				if _, err := client.Read(make([]byte, 1)); err != io.EOF { // goodbye of TLS, close frame of WebSocket
 					t.Errorf("client reads %v; want a clean end", err)
@@ -334,6 +344,12 @@ func TestWebSocketCanSpeakAfterAReadTimeout(t *testing.T) {
 	if _, got, err := ws.Read(t.Context()); string(got) != "disconnect" {
 		t.Errorf("%q, %v", got, err)
 	}
+	// And it can read on.
+	c.SetReadDeadline(time.Time{})
+	if err := ws.Write(t.Context(), websocket.MessageBinary, []byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	mustRead(t, c, "last")
 }
 
 // A silent client is closed at the deadline, at whichever stage it falls

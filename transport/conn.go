@@ -23,7 +23,9 @@ type stream interface {
 	io.ReadWriter
 	// writeBuffers writes all buffers as one unit, and consumes them.
 	writeBuffers(b *net.Buffers) (int64, error)
-	// goodbye ends the stream politely, if that takes no time.
+	// closeWrite ends the outgoing direction.
+	closeWrite() error
+	// goodbye ends the stream politely before it is closed, if that takes no time.
 	goodbye()
 }
 
@@ -48,6 +50,12 @@ func (c *Conn) Close() error {
 	c.stream.goodbye()
 	return c.t.Close()
 }
+
+// CloseWrite says that nothing more will be written, and leaves reading open:
+// a FIN, the goodbye of TLS, or a close frame. Who reads on until the client
+// has closed, for a while, can be sure that his last words were not lost to the
+// reset that follows Close with unread input.
+func (c *Conn) CloseWrite() error { return c.stream.closeWrite() }
 
 // Transport returns "tcp", "tls", "ws" or "wss".
 func (c *Conn) Transport() string { return c.transport }
@@ -118,6 +126,13 @@ type sniffed struct {
 func (s *sniffed) Read(p []byte) (int, error)  { return s.r.Read(p) }
 func (s *sniffed) Write(p []byte) (int, error) { return s.t.Conn.Write(p) }
 func (s *sniffed) goodbye()                    {}
+
+func (s *sniffed) closeWrite() error {
+	if cw, ok := s.t.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return nil
+}
 
 // writeBuffers uses writev where there is a TCP connection right below. Other
 // connections get one Write: net.Buffers would give each buffer its own.

@@ -3,11 +3,12 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"net"
 )
 
 var (
-	// ErrClosed is returned by operations on a port or layer that was closed.
-	ErrClosed = errors.New("transport: closed")
+	// ErrClosed is returned by operations on a port or layer that was closed. It matches net.ErrClosed.
+	ErrClosed = fmt.Errorf("transport: %w", net.ErrClosed)
 	// ErrConfig means that a port was opened with a configuration that it refuses.
 	ErrConfig = errors.New("transport: invalid configuration")
 	// ErrUnknownNode means that Resolve knows no address of a node.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -180,6 +181,9 @@ func (s *webSocket) Read(p []byte) (int, error) {
 				s.t.kill()
 				err = errNotBinary
 			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return 0, readError(err) // between frames: reading can go on
+			}
 			if err != nil {
 				s.err = readError(err)
 				break
@@ -224,6 +228,11 @@ func (s *webSocket) Write(p []byte) (int, error) {
 }
 
 func (s *webSocket) writeBuffers(b *net.Buffers) (int64, error) { return s.port.gather(b, s.Write) }
+
+func (s *webSocket) closeWrite() error {
+	s.close(websocket.StatusNormalClosure)
+	return nil
+}
 
 func (s *webSocket) goodbye() { s.close(websocket.StatusNormalClosure) }
 

@@ -140,6 +140,7 @@ type conn struct {
 
 	mu     sync.Mutex
 	cause  error // why the connection is over, nil while it is not
+	shut   bool  // CloseWrite was called
 	late   bool  // something was written after the other side's end arrived
 	cutOff bool  // the other machine restarted: the next byte is answered by a reset
 	done   chan struct{}
@@ -257,9 +258,9 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, c.opErr("write", os.ErrDeadlineExceeded)
 	default:
 	}
-	ended := c.in.over()
+	ended := c.in.over() && c.peer.over() != nil // after a half close it still reads
 	c.mu.Lock()
-	late, cutOff := c.late, c.cutOff
+	late, cutOff := c.late || c.shut, c.cutOff
 	c.late = c.late || ended
 	c.mu.Unlock()
 	if cutOff {
@@ -283,6 +284,19 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) Close() error {
 	if !c.fail(net.ErrClosed) {
 		return c.opErr("close", net.ErrClosed)
+	}
+	c.out.end(io.EOF)
+	return nil
+}
+
+// CloseWrite ends the outgoing direction, as TCP can; reading goes on.
+func (c *conn) CloseWrite() error {
+	c.mu.Lock()
+	cause := c.cause
+	c.shut = true
+	c.mu.Unlock()
+	if cause != nil {
+		return c.opErr("close", cause)
 	}
 	c.out.end(io.EOF)
 	return nil

@@ -297,6 +297,32 @@ func TestPowerOffIsSilence(t *testing.T) {
 	})
 }
 
+func TestHalfClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := pair(t, NewHub(), "a", "b")
+		mustWrite(t, c, "last words")
+		if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("write after CloseWrite: %v", err)
+		}
+		mustRead(t, s, "last words")
+		if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("read: %v", err)
+		}
+		for range 3 {
+			mustWrite(t, s, "heard")
+			mustRead(t, c, "heard")
+		}
+		s.Close()
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("read: %v", err)
+		}
+		c.Close()
+	})
+}
+
 func TestPartitionAndReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub()
