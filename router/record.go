@@ -58,9 +58,9 @@ func (rs *records) intern(c *RouteChange) *record {
 		return nil
 	}
 	sortNodes(rs.nodes)
-	rs.key = append(rs.key[:0], flag(c.Durable)|flag(c.Shares)<<1)
+	rs.key = append(rs.key[:0], bit(c.Durable)|bit(c.Shares)<<1)
 	for _, n := range rs.nodes {
-		rs.key = append(rs.key, flag(n.Any)|flag(n.Transient)<<1)
+		rs.key = append(rs.key, bit(n.Any)|bit(n.Transient)<<1)
 		rs.key = binary.AppendUvarint(rs.key, n.Incarnation)
 		rs.key = binary.AppendUvarint(rs.key, uint64(len(n.Node)))
 		rs.key = append(rs.key, n.Node...)
@@ -106,7 +106,7 @@ func sortNodes(nodes []NodeRoute) {
 	slices.SortFunc(nodes, func(a, b NodeRoute) int { return cmp.Compare(a.Node, b.Node) })
 }
 
-func flag(b bool) byte {
+func bit(b bool) byte {
 	if b {
 		return 1
 	}
