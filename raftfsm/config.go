@@ -1,6 +1,8 @@
 package raftfsm
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -132,4 +134,58 @@ type Status struct {
 	Leader        string
 	Members       []Member
 	Peers         []PeerStatus // on the leader only
+}
+
+const (
+	defaultSyncInterval = 500 * time.Microsecond
+	defaultWatchdog     = 3 * time.Second
+	defaultLogCache     = 8 << 20
+	defaultHeartbeat    = time.Second
+	defaultSnapshot     = 256 << 20
+	defaultWriteBack    = 8 << 20
+	defaultInflight     = 32 << 20
+	// defaultMaxEntry leaves room for one packet of a raised limit; merged entries stay far below.
+	defaultMaxEntry = 4 << 20
+)
+
+func (c *HostConfig) setDefaults() error {
+	if c.Dir == "" || c.NodeID == "" {
+		return errors.New("host needs a directory and a node id")
+	}
+	if c.FS != nil && c.Stable == nil {
+		return errors.New("a host with a file system of its own needs a store for votes")
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Stable == nil {
+		c.Stable = openBolt
+	}
+	setDefault(&c.SyncInterval, defaultSyncInterval)
+	setDefault(&c.WatchdogTimeout, defaultWatchdog)
+	setDefault(&c.LogCacheBytes, defaultLogCache)
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return nil
+}
+
+func (c *GroupConfig) setDefaults() error {
+	if c.Machine == nil || c.Layer == nil {
+		return fmt.Errorf("group %d needs a machine and a layer", c.ID)
+	}
+	setDefault(&c.Heartbeat, defaultHeartbeat)
+	setDefault(&c.SnapshotBytes, defaultSnapshot)
+	setDefault(&c.TrailingBytes, c.SnapshotBytes/4)
+	setDefault(&c.WriteBackBytes, defaultWriteBack)
+	setDefault(&c.MaxInflightBytes, defaultInflight)
+	setDefault(&c.MaxEntryBytes, defaultMaxEntry)
+	return nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
 }

@@ -53,6 +53,3 @@ var (
 	// with an installed snapshot and is dropped at the next start.
 	ErrDivergent = errors.New("log conflicts with the installed snapshot")
 )
-
-// ErrNotFound is returned by Store.Get for a key that has no value.
-var ErrNotFound = errors.New("key not found")

@@ -1,0 +1,95 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// minTrailing is kept behind a snapshot whatever the sizes say.
+	minTrailing = 64
+	// compactRetry is how long a snapshot that failed is not tried again.
+	compactRetry = time.Second
+	// marksPerSnapshot is how often between two snapshots the durable mark is raised.
+	marksPerSnapshot = 8
+)
+
+// compact takes snapshots by bytes of log, which raft's own thresholds cannot: they count entries. It
+// also raises the durable mark that a start holds the log against.
+func (g *Group) compact() {
+	var marked int64
+	var notBefore time.Time
+	for {
+		select {
+		case <-g.stop:
+			return
+		case reply := <-g.snapshotCh:
+			reply <- g.takeSnapshot()
+			continue
+		case <-g.log.grown:
+		}
+		index, _ := g.snaps.current()
+		behind := g.log.bytesAfter(index)
+		if behind < marked {
+			marked = 0
+		}
+		if behind-marked >= g.cfg.SnapshotBytes/marksPerSnapshot {
+			marked = behind
+			_ = g.stable.raiseMark() // a failure has ended the node
+		}
+		if behind < g.cfg.SnapshotBytes || time.Now().Before(notBefore) {
+			continue
+		}
+		if err := g.takeSnapshot(); err != nil && !g.isDead() {
+			notBefore = time.Now().Add(compactRetry)
+			g.lg.Warn("snapshot failed", event("raft.snapshot_taken"), errField(err))
+		}
+	}
+}
+
+// takeSnapshot takes a snapshot now; raft then truncates the log behind it, up to a trailing part
+// that is chosen by bytes.
+func (g *Group) takeSnapshot() error {
+	trailing := max(g.log.entriesWithin(g.cfg.TrailingBytes), minTrailing)
+	rc := g.raft().ReloadableConfig()
+	rc.TrailingLogs = trailing
+	if err := g.raft().ReloadConfig(rc); err != nil {
+		return err
+	}
+	start := time.Now()
+	// This future is always answered: the snapshot goroutine that takes it does so before it ends.
+	err := g.raft().Snapshot().Error()
+	switch {
+	case errors.Is(err, raft.ErrNothingNewToSnapshot):
+		return nil
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return ErrClosed
+	case err != nil:
+		return err
+	}
+	at, in := g.snaps.current()
+	g.lg.Info("snapshot taken", event("raft.snapshot_taken"), index(at), term(in))
+	g.metrics.snapshot.Observe(time.Since(start).Seconds())
+	return g.stable.raiseMark()
+}
+
+// Snapshot takes a snapshot and truncates the log behind it.
+func (g *Group) Snapshot(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case g.snapshotCh <- reply:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-g.stop:
+		return ErrClosed
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,56 @@
+package raftfsm
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// maxRPCsInFlight switches raft's pipeline off, which can deadlock with a slow peer for good
+	// while heartbeats look healthy (guard G4, raft #612).
+	maxRPCsInFlight = 1
+	// connPool is how many idle connections to one peer are kept: replication, heartbeats, and our
+	// own messages run beside each other.
+	connPool = 4
+)
+
+// serialTransport is raft's network transport without the heartbeat fast path (guard G1, raft #695):
+// stock raft handles heartbeats on the transport's goroutine, where they raise the term while the
+// main loop writes entries of the old one. The concrete type is embedded, so that pre-vote and Close
+// survive.
+type serialTransport struct {
+	*raft.NetworkTransport
+	// replied is told of each answered AppendEntries of raft's.
+	replied func(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse)
+}
+
+var (
+	_ raft.Transport   = (*serialTransport)(nil)
+	_ raft.WithPreVote = (*serialTransport)(nil)
+	_ raft.WithClose   = (*serialTransport)(nil)
+)
+
+func networkConfig(layer *gatedLayer, timeout time.Duration, lg *hcLogger) *raft.NetworkTransportConfig {
+	return &raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: connPool, MaxRPCsInFlight: maxRPCsInFlight, Timeout: timeout,
+		Logger: lg, MsgpackUseNewTimeFormat: false,
+	}
+}
+
+func newSerialTransport(cfg *raft.NetworkTransportConfig) *serialTransport {
+	return &serialTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(cfg)}
+}
+
+// SetHeartbeatHandler does nothing: heartbeats pass the main loop like any other message.
+func (t *serialTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries implements raft.Transport.
+func (t *serialTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
+	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	if err == nil && t.replied != nil {
+		t.replied(id, req, resp)
+	}
+	return err
+}
