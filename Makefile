@@ -63,8 +63,8 @@ bench: ## each benchmark, BENCHTIME rounds (default 1x, so that none rots)
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 20m $(PKGS)
 
 .PHONY: faults
-faults: ## the long fault run: 50 kills, 10 kills of all nodes, 10 pauses (FLOTILLA_FAULT_* override)
-	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 120m -run '^TestFailover$$' ./integration
+faults: ## the long fault runs: 50 kills, 10 kills of all nodes, 10 pauses; partitions; five nodes
+	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Failover|Partition|FiveNodes)$$' ./integration
 
 .PHONY: backlog
 backlog: ## 1,000,000 queued messages, all nodes restarted, all messages arrive

@@ -23,7 +23,16 @@ const (
 	killAll     faultKind = "kill all nodes"
 	pauseAny    faultKind = "pause a node"
 	pauseLeader faultKind = "pause leader of the control group"
+	// These need Options.Proxied. A silent link holds the bytes until it heals, a cut one is reset.
+	silenceLeader faultKind = "silence all links of the leader of the control group"
+	silenceShard  faultKind = "silence all links of the leader of a shard"
+	cutAny        faultKind = "cut all links of a node"
+	oneWay        faultKind = "silence what a node sends to the leader of the control group"
 )
+
+func faultKinds() []faultKind {
+	return []faultKind{killControl, killShard, killAny, killAll, pauseAny, pauseLeader, silenceLeader, silenceShard, cutAny, oneWay}
+}
 
 // schedule lists faults in random order: kills are split over leaders and others, pauses too.
 func schedule(rng *rand.Rand, kills, alls, pauses int) []faultKind {
@@ -53,6 +62,7 @@ type rig struct {
 const (
 	// maxPause is longer than a lease (5 s), so that some pauses cost one.
 	maxPause = 6 * time.Second
+	maxPartition = 10 * time.Second
 	// healTimeout bounds I27: a leader within 10 s, caught up within 60 s, and the start of the processes.
 	healTimeout = 75 * time.Second
 )
@@ -71,12 +81,20 @@ func (r *rig) hurt(kind faultKind) {
 	}
 	down := time.Duration(r.rng.Int64N(int64(2 * time.Second)))
 	r.tr.fault(ids(victims), string(kind))
-	if kind == pauseAny || kind == pauseLeader {
+	switch kind {
+	case pauseAny, pauseLeader:
 		down = time.Duration(r.rng.Int64N(int64(maxPause)))
 		r.must(victims[0].Pause())
 		pause(r.t.Context(), down)
 		r.must(victims[0].Resume())
-	} else {
+	case silenceLeader, silenceShard, cutAny, oneWay:
+		down = time.Duration(r.rng.Int64N(int64(maxPartition)))
+		r.partition(kind, victims[0])
+		pause(r.t.Context(), down)
+		for _, p := range r.c.Proxies {
+			p.Heal()
+		}
+	default:
 		r.must(harness.KillAll(victims...))
 		pause(r.t.Context(), down)
 		for _, v := range victims {
@@ -86,6 +104,28 @@ func (r *rig) hurt(kind faultKind) {
 	took := r.heal()
 	r.tr.fault(ids(victims), "healed")
 	r.t.Logf("%s: %s, down %v, whole again after %v, %d acknowledged so far", kind, ids(victims), down.Round(time.Millisecond), took.Round(time.Millisecond), r.tr.acked())
+}
+
+// partition hurts the links of one node: those that it dialled pass the proxies of the others, those that it accepted its own.
+func (r *rig) partition(kind faultKind, victim *harness.Node) {
+	rule := harness.Rule{StallIn: true, StallOut: true}
+	if kind == cutAny {
+		rule = harness.Rule{Cut: true}
+	}
+	leader := r.c.Leader(r.t.Context(), 0)
+	for i, n := range r.c.Nodes {
+		switch {
+		case kind == oneWay && n == leader && n != victim:
+			r.c.Proxies[i].Set(victim.ID, harness.Rule{StallIn: true})
+		case kind == oneWay && n == victim && leader != nil && n != leader:
+			r.c.Proxies[i].Set(leader.ID, harness.Rule{StallOut: true})
+		case kind == oneWay:
+		case n == victim:
+			r.c.Proxies[i].Set(harness.Everybody, rule)
+		default:
+			r.c.Proxies[i].Set(victim.ID, rule)
+		}
+	}
 }
 
 // heal waits until the cluster is whole and every publisher got a new acknowledgement.
@@ -142,9 +182,9 @@ func (r *rig) victim(kind faultKind) *harness.Node {
 	leaders := r.c.Leaders(r.t.Context())
 	var chosen *harness.Node
 	switch kind {
-	case killControl, pauseLeader:
+	case killControl, pauseLeader, silenceLeader:
 		chosen = leaders[0]
-	case killShard:
+	case killShard, silenceShard:
 		var shards []uint32
 		for id := range leaders {
 			if id != 0 {
@@ -184,8 +224,11 @@ func (r *rig) wander(ctx context.Context, seed uint64) {
 // figures prints what a reader of the run wants to know.
 func (r *rig) figures() {
 	events := r.tr.rec.Events()
-	for _, kind := range []faultKind{killControl, killShard, killAny, killAll, pauseAny, pauseLeader} {
+	for _, kind := range faultKinds() {
 		gaps := checker.Gaps(events, func(f string) bool { return f == string(kind) })
+		if len(gaps) == 0 {
+			continue
+		}
 		var stayed, moved []checker.Gap
 		for _, g := range gaps {
 			if g.Moved {
