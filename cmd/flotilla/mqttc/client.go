@@ -85,6 +85,8 @@ type Ack struct {
 	Token uint64
 	// Code is mqtt.Success before MQTT 5.
 	Code mqtt.ReasonCode
+	// Payload is a copy of the payload if the server refused the publish.
+	Payload []byte
 }
 
 // Client is one connection to a server.

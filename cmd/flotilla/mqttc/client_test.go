@@ -130,7 +130,7 @@ func TestResend(t *testing.T) {
 	for _, a := range acks {
 		got[a.Token] = a
 	}
-	want := map[uint64]Ack{5: {ids[0], 1, 5, 0}, 8: {ids[1], 2, 8, 0}, 6: {ids[2], 2, 6, 0}}
+	want := map[uint64]Ack{5: {ids[0], 1, 5, 0, nil}, 8: {ids[1], 2, 8, 0, nil}, 6: {ids[2], 2, 6, 0, nil}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("acknowledgements (-want +got):\n%s", diff)
 	}

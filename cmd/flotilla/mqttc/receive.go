@@ -158,6 +158,9 @@ func (c *Client) onEnd(id uint16, qos byte, code mqtt.ReasonCode) {
 		return
 	}
 	a := Ack{PacketID: id, QoS: qos, Token: f.token, Code: code}
+	if code.Failed() {
+		a.Payload = append([]byte(nil), f.pub.Payload...)
+	}
 	answer := f.answer
 	c.s.removeLocked(f)
 	c.s.mu.Unlock()

@@ -60,6 +60,13 @@ func (s *Session) InFlight() []InFlight {
 	return s.inFlightLocked()
 }
 
+// Len is how many packet ids are in use, those of requests included.
+func (s *Session) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.flights)
+}
+
 func (s *Session) inFlightLocked() []InFlight {
 	fs := s.publishesLocked()
 	out := make([]InFlight, len(fs))
