@@ -61,7 +61,7 @@ type rig struct {
 
 const (
 	// maxPause is longer than a lease (5 s), so that some pauses cost one.
-	maxPause = 6 * time.Second
+	maxPause     = 6 * time.Second
 	maxPartition = 10 * time.Second
 	// healTimeout bounds I27: a leader within 10 s, caught up within 60 s, and the start of the processes.
 	healTimeout = 75 * time.Second
