@@ -105,8 +105,8 @@ func (c *Conn) writeOnce(b *batch) (int64, error) {
 	return b.segs.WriteTo(c.nc)
 }
 
-// armWrite sets the write deadline. One that is half a timeout away is good
-// enough and saves the call.
+// armWrite sets the write deadline, between one and one and a half timeouts away,
+// so that it does not have to be set for each write.
 func (c *Conn) armWrite() {
 	t := c.srv.cfg.WriteTimeout
 	now := time.Now()
@@ -115,8 +115,8 @@ func (c *Conn) armWrite() {
 	if c.cause.kind != 0 {
 		return // close has set the last one
 	}
-	if c.writeUntil.Sub(now) < t/2 {
-		c.writeUntil = now.Add(t)
+	if c.writeUntil.Sub(now) < t {
+		c.writeUntil = now.Add(t + t/2)
 		_ = c.nc.SetWriteDeadline(c.writeUntil)
 	}
 }
