@@ -110,7 +110,7 @@ func (k *sink) serve(conn net.Conn) {
 				me.ack(r.Version(), mqtt.TypePubrec, p.PacketID)
 			}
 			copyOf := *p
-			copyOf.QoS, copyOf.PacketID, copyOf.Retain = 0, 0, false
+			copyOf.QoS, copyOf.PacketID, copyOf.Retain, copyOf.Dup = 0, 0, false, false
 			packet = mqtt.AppendPublish(packet[:0], mqtt.V5, &copyOf)
 			if k.fan(packet) {
 				me.flush()
@@ -261,6 +261,7 @@ func TestPublisherResendsAfterACut(t *testing.T) {
 	k.cut = 500
 	c := testConfig(k)
 	c.QoS, c.Durable = 1, true
+	c.Log = func(line string) { t.Log(line) }
 	rep, err := PubSub(t.Context(), "pubsub", c)
 	if err != nil {
 		t.Fatal(err)

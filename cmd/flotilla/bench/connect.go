@@ -60,10 +60,10 @@ func (c *connects) openAll(ctx context.Context) {
 		}
 		slots <- struct{}{}
 		wg.Add(1)
-		go func() {
+		go func(index int) {
 			defer func() { <-slots; wg.Done() }()
-			c.open(ctx, i)
-		}()
+			c.open(ctx, index)
+		}(i)
 		p.sent++
 		i++
 		if c.plan.Progress != nil && i%1000 == 0 {
