@@ -206,9 +206,13 @@ func (c *Conn) teardown() {
 		c.srv.local.removeAll(c)
 	}
 	c.join()
+	c.leave(attached)
 	c.drainInput()
 	_ = c.nc.Close()
+}
 
+// leave tells the cluster how the connection ended and lets go of what it held.
+func (c *Conn) leave(attached bool) {
 	c.mu.Lock()
 	why := c.cause
 	c.acks, c.rels = qos.AckRing[owed]{}, qos.AckRing[release]{}
@@ -219,7 +223,6 @@ func (c *Conn) teardown() {
 	c.queue.reset(c.srv.m)
 	c.out.discard()
 	c.mu.Unlock()
-
 	if !attached {
 		return
 	}

@@ -426,7 +426,7 @@ func TestStopWithHalfOpenHandshakes(t *testing.T) {
 		}
 		synctest.Wait()
 		start := time.Now()
-		if err := n.Server.Stop(t.Context()); err != nil {
+		if err := n.Server.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 		if d := time.Since(start); d > 2*time.Second {

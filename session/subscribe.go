@@ -64,6 +64,7 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 			return nil, nil, "No Local on a shared subscription"
 		}
 		_, known := c.filters[f.Filter]
+		known = known || slices.ContainsFunc(subs, func(s command.Subscription) bool { return s.Filter == f.Filter })
 		code := mqtt.Success
 		switch {
 		case router.CheckFilter(f.Filter, cfg.MaxTopicBytes, cfg.MaxTopicLevels) != nil:

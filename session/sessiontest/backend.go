@@ -83,6 +83,9 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	for _, w := range wills {
 		cl.fire(req.Key.Tenant, w)
 	}
+	if fn := n.BeforeConnectReturns; fn != nil {
+		fn(at.Ref)
+	}
 	return at, nil
 }
 

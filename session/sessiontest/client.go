@@ -21,6 +21,7 @@ type Client struct {
 	NC      net.Conn
 	Version mqtt.Version
 	rd      *mqtt.Reader
+	kept    []mqtt.Packet
 }
 
 // NewClient returns a client on an open connection.
@@ -54,6 +55,11 @@ func (c *Client) Recv() (mqtt.Packet, error) { return c.RecvWithin(Wait) }
 
 // RecvWithin is Recv with another patience.
 func (c *Client) RecvWithin(d time.Duration) (mqtt.Packet, error) {
+	if len(c.kept) > 0 {
+		p := c.kept[0]
+		c.kept = c.kept[1:]
+		return p, nil
+	}
 	_ = c.NC.SetReadDeadline(time.Now().Add(d))
 	defer func() { _ = c.NC.SetReadDeadline(time.Time{}) }()
 	p, err := c.rd.Next()
@@ -193,4 +199,21 @@ func (c *Client) Subscribe(tb testing.TB, qos byte, filters ...string) {
 func isTimeout(err error) bool {
 	t, ok := err.(interface{ Timeout() bool })
 	return ok && t.Timeout()
+}
+
+// Until reads until a packet fits. Packets before it are kept for later reads.
+func (c *Client) Until(tb testing.TB, fits func(mqtt.Packet) bool) {
+	tb.Helper()
+	var skipped []mqtt.Packet
+	for {
+		p, err := c.Recv()
+		if err != nil {
+			tb.Fatalf("%v, after %d other packets", err, len(skipped))
+		}
+		if fits(p) {
+			c.kept = append(skipped, c.kept...)
+			return
+		}
+		skipped = append(skipped, p)
+	}
 }

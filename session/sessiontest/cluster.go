@@ -96,7 +96,11 @@ func New() *Cluster {
 // Node is one node: a server, and the backend that it sees.
 type Node struct {
 	Server *session.Server
-	cl     *Cluster
+	// BeforeConnectReturns, if set, is called when a session is committed and
+	// its CONNECT has not been told yet.
+	BeforeConnectReturns func(command.SessionRef)
+
+	cl *Cluster
 }
 
 // AddNode starts a server with a backend of this cluster.
