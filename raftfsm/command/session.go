@@ -77,7 +77,7 @@ type Disconnect struct {
 	// HasExpiry: v5 DISCONNECT carried a new session expiry interval.
 	HasExpiry bool
 	ExpiryS   uint32
-	// SentTo is the highest inbox sequence that was sent to the client, 0 unknown.
+	// SentTo is the highest inbox sequence that was sent to the client, 0 for none.
 	SentTo uint64
 }
 

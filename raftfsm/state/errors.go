@@ -17,8 +17,8 @@ var (
 	// ErrUnknownKind means that the log holds a command that this program does
 	// not know and may not ignore. The process must end.
 	ErrUnknownKind = errors.New("unknown command that must not be ignored")
-	// ErrGapInLog means that an entry was skipped on the way to the machine.
-	ErrGapInLog = errors.New("machine not loaded")
+	// ErrNotLoaded means that Apply or WriteBack was called before Load.
+	ErrNotLoaded = errors.New("the machine was not loaded")
 	// ErrReloaded means that a read met a reload of the machine and should be retried.
 	ErrReloaded = errors.New("the machine was reloaded during the read")
 )

@@ -1,94 +1,367 @@
 package state
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
-	"github.com/flotilla-mqtt/flotilla/router"
 )
 
 // Shard is the machine of one shard.
-type Shard struct{}
+type Shard struct {
+	id   uint32
+	opts Options
+
+	mu sync.RWMutex
+	// Everything below is changed under mu by the apply goroutine alone.
+	store      Store
+	loads      uint64 // how often Load ran
+	writeBacks uint64
+
+	meta
+	tenants  map[string]*tenant
+	byID     map[uint64]*session
+	sessions *ordered[*session]
+	owners   map[ownerKey]*owner
+	lanes    map[string]*lane
+	sources  map[uint32]*source
+	origins  originList
+	timers   timers
+	expiring expiryHeap // retained messages
+
+	// sum is the digest of all records but sessions that rehashList names, lanes,
+	// sources and the meta record.
+	sum sum
+
+	// Figures.
+	inboxMessages, inboxBytes uint64
+	retainedBytes             uint64
+	retainedCount             int
+	durables, fullSessions    int
+	subscriptions             int
+	inboundCount              int
+
+	// What the next write-back has to do.
+	dirtyList    []*session
+	rehashList   []*session
+	retainedList []*retained
+	ops          storeOps
+	unrefs       map[uint64]int64 // by message id
+	dirtyBytes   int64
+	logBytes     int64
+	sweeps       []uint64 // ids of ended sessions whose entries are in the store
+	newSweeps    []uint64 // the same, since the last write-back
+	changed      bool
+
+	// What is hot.
+	hotList    hotList
+	hotBytes   int64
+	hotEntries int
+	freeMsgs   []*message
+	// coldExpiry is at or below the earliest expiry in the store's index that no
+	// Tick has handled, 0 for none; expiryDone is up to where they have.
+	coldExpiry, expiryDone int64
+	nextColdExpiry         int64 // what coldExpiry becomes when the entry's Tick is applied
+
+	// Scratch of the entry that is being applied.
+	lastTenant    *tenant
+	touchedRoutes []touchedRoute
+	fx            effectsInProgress
+	matcher       matcher
+	cold          map[coldKey]coldEntry
+	coldDue       []dueEntry
+	cmd           scratch
+	fatal         error
+}
+
+// meta is what the meta record holds: logical state except applied, lastMsg and check.
+type meta struct {
+	applied    uint64
+	clock      int64
+	lastSID    uint64
+	lastEpoch  uint64
+	lastOrigin uint64
+	lastOrder  uint64 // of inbound QoS 2 messages
+	lastMsg    uint64
+	settings   command.ShardSettings
+	dropped    Dropped
+	check      checkpoint
+}
+
+// checkpoint is the digest that this replica had when it applied the last
+// Checkpoint command. The next one is compared with it.
+type checkpoint struct {
+	index  uint64
+	digest [16]byte
+}
+
+// scratch is where commands are decoded, reused so that decoding allocates nothing.
+type scratch struct {
+	batch       command.Batch
+	publish     command.Publish
+	message     command.Message
+	connect     command.Connect
+	disconnect  command.Disconnect
+	subscribe   command.Subscribe
+	unsubscribe command.Unsubscribe
+	ack         command.Ack
+	receive     command.Receive
+	release     command.Release
+	originDone  command.OriginDone
+	nodeLost    command.NodeLost
+	endSession  command.EndSession
+	checkpoint  command.Checkpoint
+	configure   command.Configure
+	results     command.ResultWriter
+}
+
+// effectsInProgress gathers effects while an entry is applied.
+type effectsInProgress struct {
+	wakes   []*session
+	kicks   []Kick
+	full    []FullChange
+	ended   []command.SessionKey
+	origins bool
+}
 
 // NewShard returns an empty machine. It has no side effects. Load it before Apply.
-func NewShard(id uint32, o Options) *Shard { panic("not yet") }
+func NewShard(id uint32, o Options) *Shard {
+	s := &Shard{id: id, opts: o.withDefaults()}
+	s.matcher.fn = s.onMatch
+	s.reset()
+	return s
+}
 
-// Load discards everything in memory and rebuilds it from the store.
-func (s *Shard) Load(st Store) error { panic("not yet") }
+// ID is the shard's number.
+func (s *Shard) ID() uint32 { return s.id }
+
+// Applied is the index of the last applied entry.
+func (s *Shard) Applied() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.applied
+}
+
+// Clock is the group's clock in unix ms, 0 before the first entry.
+func (s *Shard) Clock() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.clock
+}
 
 // Apply applies an entry. An index at or below Applied is skipped (nil results).
 // An error means that the process must end. The machine keeps parts of entry:
 // it must never change.
 func (s *Shard) Apply(index uint64, entry []byte) ([]command.BatchResult, Effects, error) {
-	panic("not yet")
+	if s.store == nil {
+		return nil, Effects{}, ErrNotLoaded
+	}
+	if index <= s.applied {
+		return nil, Effects{}, nil
+	}
+	e, err := command.DecodeEntry(entry)
+	if err != nil {
+		return nil, Effects{}, fmt.Errorf("apply entry %d: %w", index, err)
+	}
+	clock := max(s.clock, e.Time)
+	if err := s.prefetch(e, clock); err != nil {
+		return nil, Effects{}, fmt.Errorf("prefetch for entry %d: %w", index, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	results, err := s.applyEntry(index, clock, &e)
+	if err != nil {
+		return nil, Effects{}, fmt.Errorf("apply entry %d: %w", index, err)
+	}
+	s.logBytes += int64(len(entry))
+	return results, s.takeEffects(index), nil
 }
 
-// Applied is the index of the last applied entry.
-func (s *Shard) Applied() uint64 { panic("not yet") }
-
-// Clock is the group's clock in unix ms, 0 before the first entry.
-func (s *Shard) Clock() int64 { panic("not yet") }
-
-// NextDue is the unix ms of the earliest thing that a Tick would do, 0 for none.
-func (s *Shard) NextDue() int64 { panic("not yet") }
-
-// WriteBack commits all changes, the applied index and the clock in one batch.
-func (s *Shard) WriteBack() error { panic("not yet") }
-
-// DirtyBytes is about how much memory a WriteBack would free or write.
-func (s *Shard) DirtyBytes() int { panic("not yet") }
-
-// Digest is a hash of the logical state at an index.
-func (s *Shard) Digest() (index uint64, digest [16]byte) { panic("not yet") }
-
-// Fetch reads inbox entries from cursor on (0: from the floor), at most maxMsgs
-// and about maxBytes of messages, at least one. ErrStaleEpoch, ErrNotYet.
-func (s *Shard) Fetch(ref command.SessionRef, cursor uint64, maxMsgs, maxBytes int) (Page, error) {
-	panic("not yet")
+func (s *Shard) applyEntry(index uint64, clock int64, e *command.Entry) ([]command.BatchResult, error) {
+	s.clock = clock
+	s.changed = true
+	s.matcher.index = index
+	var results []command.BatchResult
+	for {
+		ok, err := e.Next(&s.cmd.batch)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+		r, err := s.applyLane(index, &s.cmd.batch)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	s.applied = index
+	return results, nil
 }
 
-// Session describes one session.
-func (s *Shard) Session(key command.SessionKey) (SessionInfo, bool) { panic("not yet") }
-
-// Sessions lists sessions by tenant and client id, after the given key.
-func (s *Shard) Sessions(after command.SessionKey, limit int) (items []SessionInfo, more bool) {
-	panic("not yet")
+// applyCommands applies the commands of a batch and returns their results, encoded.
+func (s *Shard) applyCommands(index uint64, b *command.Batch) ([]byte, error) {
+	s.cmd.results.Reset(nil)
+	it := b.Commands()
+	var c command.Command
+	for {
+		ok, err := it.Next(&c)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return s.cmd.results.Bytes(), nil
+		}
+		if err := s.applyCommand(index, &c); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Kind, err)
+		}
+		if s.fatal != nil {
+			return nil, s.fatal
+		}
+	}
 }
 
-// Subscriptions lists the subscriptions of a session, sorted by filter.
-func (s *Shard) Subscriptions(key command.SessionKey) ([]command.Subscription, bool) {
-	panic("not yet")
+func (s *Shard) applyCommand(index uint64, c *command.Command) error {
+	w := &s.cmd.results
+	switch c.Kind {
+	case command.KindPublish:
+		return plain(w, &s.cmd.publish, c.Payload, s.applyPublish)
+	case command.KindAck:
+		return plain(w, &s.cmd.ack, c.Payload, s.applyAck)
+	case command.KindReceive:
+		return plain(w, &s.cmd.receive, c.Payload, s.applyReceive)
+	case command.KindRelease:
+		return plain(w, &s.cmd.release, c.Payload, s.applyRelease)
+	case command.KindConnect:
+		return full(w, index, &s.cmd.connect, c.Payload, s.applyConnect)
+	case command.KindDisconnect:
+		return plain(w, &s.cmd.disconnect, c.Payload, s.applyDisconnect)
+	case command.KindSubscribe:
+		return full(w, index, &s.cmd.subscribe, c.Payload, s.applySubscribe)
+	case command.KindUnsubscribe:
+		return full(w, index, &s.cmd.unsubscribe, c.Payload, s.applyUnsubscribe)
+	case command.KindOriginDone:
+		return plain(w, &s.cmd.originDone, c.Payload, s.applyOriginDone)
+	case command.KindNodeLost:
+		return plain(w, &s.cmd.nodeLost, c.Payload, s.applyNodeLost)
+	case command.KindTick:
+		s.applyTick()
+		w.Code(command.OK)
+		return nil
+	case command.KindEndSession:
+		return plain(w, &s.cmd.endSession, c.Payload, s.applyEndSession)
+	case command.KindCheckpoint:
+		if err := s.cmd.checkpoint.Decode(c.Payload); err != nil {
+			return err
+		}
+		w.Code(command.OK)
+		return s.applyCheckpoint(index, &s.cmd.checkpoint)
+	case command.KindConfigure:
+		return plain(w, &s.cmd.configure, c.Payload, s.applyConfigure)
+	}
+	if c.Ignorable {
+		// Programs that know the kind must answer OK, too: results are kept.
+		w.Code(command.OK)
+		return nil
+	}
+	return ErrUnknownKind
 }
 
-// Routes is the full record of every filter, sorted, at an index.
-func (s *Shard) Routes() (index uint64, routes []router.RouteChange) { panic("not yet") }
-
-// Retained lists retained messages that match the filter, in order of topics, after a topic.
-func (s *Shard) Retained(tenant, filter, after string, limit int) (items []RetainedInfo, more bool, err error) {
-	panic("not yet")
+// decoder is a command that is decoded into scratch space.
+type decoder[T any] interface {
+	*T
+	Decode([]byte) error
 }
 
-// Origins lists originated messages with a sequence above after.
-func (s *Shard) Origins(after uint64, limit int) []Originated { panic("not yet") }
+// plain decodes and applies a command whose result is a code.
+func plain[T any, P decoder[T]](w *command.ResultWriter, c P, payload []byte, apply func(P) command.ResultCode) error {
+	if err := c.Decode(payload); err != nil {
+		return err
+	}
+	w.Code(apply(c))
+	return nil
+}
 
-// OriginLow is the lowest sequence that is not yet confirmed by all targets.
-func (s *Shard) OriginLow() uint64 { panic("not yet") }
+// full decodes and applies a command whose result has more than a code.
+func full[T any, P decoder[T]](w *command.ResultWriter, index uint64, c P, payload []byte, apply func(P) command.Result) error {
+	if err := c.Decode(payload); err != nil {
+		return err
+	}
+	r := apply(c)
+	if r.Code == command.OK {
+		r.Index = index
+	}
+	w.Add(&r)
+	return nil
+}
 
-// Owners counts the connected sessions of each process, sorted.
-func (s *Shard) Owners() []OwnerCount { panic("not yet") }
+// takeEffects ends an entry: what it did to the world, in a defined order.
+func (s *Shard) takeEffects(index uint64) Effects {
+	fx := Effects{Index: index, Origins: s.fx.origins}
+	fx.Routes = s.routeChanges()
+	if len(s.fx.wakes) > 0 {
+		slices.SortFunc(s.fx.wakes, compareSID)
+		fx.Wakes = make([]Wake, 0, len(s.fx.wakes))
+		for _, ss := range s.fx.wakes {
+			if ss.owner != nil && !ss.ended {
+				fx.Wakes = append(fx.Wakes, Wake{Key: ss.key, Node: ss.owner.key.node, Epoch: ss.epoch})
+			}
+		}
+		clear(s.fx.wakes)
+	}
+	if len(s.fx.kicks) > 0 {
+		fx.Kicks = slices.Clone(s.fx.kicks)
+		slices.SortStableFunc(fx.Kicks, func(a, b Kick) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	}
+	if len(s.fx.full) > 0 {
+		fx.Full = slices.Clone(s.fx.full)
+		slices.SortStableFunc(fx.Full, func(a, b FullChange) int { return compareKeys(a.Key, b.Key) })
+	}
+	if len(s.fx.ended) > 0 {
+		fx.Ended = slices.Clone(s.fx.ended)
+		slices.SortStableFunc(fx.Ended, compareKeys)
+	}
+	s.fx = effectsInProgress{wakes: s.fx.wakes[:0], kicks: s.fx.kicks[:0], full: s.fx.full[:0], ended: s.fx.ended[:0]}
+	return fx
+}
 
-// FullSessions lists the sessions whose inbox is full, sorted.
-func (s *Shard) FullSessions() []command.SessionKey { panic("not yet") }
+// applyCheckpoint compares replicas (G8): the command carries what the leader's
+// digest was at the checkpoint before, and makes a new one.
+func (s *Shard) applyCheckpoint(index uint64, c *command.Checkpoint) error {
+	if c.Index != 0 && c.Index == s.check.index && c.Digest != s.check.digest {
+		return fmt.Errorf("checkpoint at %d: leader %x, here %x: %w", c.Index, c.Digest, s.check.digest, ErrDiverged)
+	}
+	s.check = checkpoint{index: index, digest: s.digest()}
+	return nil
+}
 
-// IsFull reports whether the inbox of a session is full.
-func (s *Shard) IsFull(key command.SessionKey) bool { panic("not yet") }
+// LastCheckpoint is what the next Checkpoint command should carry: the index and
+// digest of the last one, 0 if there was none.
+func (s *Shard) LastCheckpoint() command.Checkpoint {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return command.Checkpoint{Index: s.check.index, Digest: s.check.digest}
+}
 
-// Refuses reports whether the policy refuse turns a publish away: a matching
-// inbox is full. The key names one of them. It is cheap while no inbox is full.
-func (s *Shard) Refuses(tenant string, topic []byte, publisher string) (command.SessionKey, bool) {
-	panic("not yet")
+// applyConfigure replaces the settings.
+func (s *Shard) applyConfigure(c *command.Configure) command.ResultCode {
+	s.settings = c.Settings
+	for _, chunk := range s.sessions.chunks {
+		for _, ss := range chunk {
+			if ss.box != nil {
+				s.checkFull(ss)
+			}
+		}
+	}
+	return command.OK
 }
 
 // Settings are the settings in force.
-func (s *Shard) Settings() command.ShardSettings { panic("not yet") }
-
-// Stats are figures for status and metrics.
-func (s *Shard) Stats() Stats { panic("not yet") }
+func (s *Shard) Settings() command.ShardSettings {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.settings
+}

@@ -1,0 +1,196 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+)
+
+// originated is a message that this shard originated: a will, or a QoS 2 message
+// that its publisher released. It stays until every target has confirmed it.
+type originated struct {
+	seq      uint64
+	key      command.SessionKey
+	username string
+	msg      *message
+	flags    command.PublishFlags
+	will     bool
+	inStore  bool
+}
+
+// originList holds them by sequence. Entries that are done become nil until they
+// reach the front.
+type originList struct {
+	list []*originated
+	live int
+	// expiry is at or below the earliest expiry of any of them, 0 for none.
+	expiry int64
+}
+
+// originate makes a message of a session one of the shard.
+func (s *Shard) originate(ss *session, m *message, isWill bool) {
+	s.lastOrigin++
+	o := &originated{seq: s.lastOrigin, key: ss.key, username: ss.username, msg: m, flags: command.ToInboxes, will: isWill}
+	if decoded, err := command.DecodeMessage(m.body); err == nil && decoded.Retain {
+		o.flags |= command.ToRetained
+	}
+	m.refs++
+	s.origins.add(o)
+	s.sum.add(o.hash())
+	s.fx.origins = true
+}
+
+// fireWill publishes a session's will, once.
+func (s *Shard) fireWill(ss *session) {
+	w := ss.will
+	ss.will = nil
+	s.markDirty(ss)
+	m, err := command.DecodeMessage(w.body)
+	if err != nil || len(m.Topic) == 0 {
+		return // the gateway checked it; one that is broken reaches nobody
+	}
+	msg := s.newMessage(w.body, s.expiryOf(&m))
+	msg.refs++
+	s.originate(ss, msg, true)
+	s.release(msg)
+}
+
+func (l *originList) add(o *originated) {
+	l.list = append(l.list, o)
+	l.live++
+	if e := o.msg.expiresAt; e != 0 && (l.expiry == 0 || e < l.expiry) {
+		l.expiry = e
+	}
+}
+
+// find is the place of the first entry at or above a sequence. Places hold rising
+// sequences, with holes where something is done.
+func (l *originList) find(seq uint64) int {
+	if len(l.list) == 0 {
+		return 0
+	}
+	i, _ := slices.BinarySearchFunc(l.list, seq, func(o *originated, v uint64) int { return cmp.Compare(o.seq, v) })
+	return i
+}
+
+// applyOriginDone forgets messages that all targets have confirmed.
+func (s *Shard) applyOriginDone(c *command.OriginDone) command.ResultCode {
+	for _, r := range c.Seqs {
+		for i := s.origins.find(r.From); i < len(s.origins.list) && s.origins.list[i].seq <= r.To; i++ {
+			s.dropOrigin(s.origins.list[i])
+		}
+	}
+	s.origins.compact()
+	return command.OK
+}
+
+// dropOrigin takes an entry out; the caller compacts the list.
+func (s *Shard) dropOrigin(o *originated) {
+	if o.msg == nil {
+		return
+	}
+	s.sum.sub(o.hash())
+	if o.inStore {
+		s.ops.delete(keyU64(nil, keyOrigin, o.seq))
+	}
+	s.release(o.msg)
+	o.msg = nil
+	s.origins.live--
+}
+
+// compact removes what is done from the front, and from the middle when it is
+// worth it.
+func (l *originList) compact() {
+	i := 0
+	for i < len(l.list) && l.list[i].msg == nil {
+		i++
+	}
+	if i > 0 {
+		clear(l.list[:i])
+		l.list = l.list[i:]
+	}
+	if len(l.list) > 2*l.live+32 {
+		l.list = slices.DeleteFunc(l.list, func(o *originated) bool { return o.msg == nil })
+	}
+	if l.live == 0 {
+		l.expiry = 0
+	}
+}
+
+// expireOrigins drops what nobody may get any more.
+func (s *Shard) expireOrigins() {
+	l := &s.origins
+	if l.expiry == 0 || l.expiry > s.clock {
+		return
+	}
+	l.expiry = 0
+	for _, o := range l.list {
+		switch {
+		case o.msg == nil || o.msg.expiresAt == 0:
+		case o.msg.expiresAt <= s.clock:
+			s.dropped.OriginExpired++
+			s.dropOrigin(o)
+		case l.expiry == 0 || o.msg.expiresAt < l.expiry:
+			l.expiry = o.msg.expiresAt
+		}
+	}
+	l.compact()
+}
+
+func (o *originated) hash() uint64 {
+	h := fold(fold(fold(keyOrigin, o.seq), o.msg.hash), uint64(o.flags))
+	if o.will {
+		h = fold(h, 1)
+	}
+	h = fold(h, recordHash(keySession, []byte(o.username)))
+	h = fold(h, recordHash(keySession, []byte(o.key.Tenant)))
+	return fold(h, recordHash(keySession, []byte(o.key.ClientID)))
+}
+
+// append writes the record: flags, will, expiry, tenant, client id, user name, and
+// the message up to the end.
+func (o *originated) append(dst []byte) []byte {
+	dst = putFlag(putUvarint(dst, uint64(o.flags)), o.will)
+	dst = putUvarint(dst, uint64(o.msg.expiresAt))
+	dst = putBlob(putBlob(putBlob(dst, o.key.Tenant), o.key.ClientID), o.username)
+	return append(dst, o.msg.body...)
+}
+
+// source remembers which originated messages of another shard (or this one) were
+// applied here: all below low, and those in applied.
+type source struct {
+	shard   uint32
+	low     uint64
+	applied rangeSet
+	dirty   bool
+}
+
+// takeOrigin claims an origin key; false if it was applied before (I2, I15).
+func (s *Shard) takeOrigin(k *command.OriginKey) bool {
+	src := s.sources[k.Shard]
+	if src == nil {
+		src = &source{shard: k.Shard}
+		s.sources[k.Shard] = src
+	}
+	if k.Low > src.low {
+		src.low = k.Low
+		src.applied.dropBelow(k.Low)
+		src.dirty = true
+	}
+	if k.Seq < src.low || !src.applied.add(k.Seq) {
+		return false
+	}
+	src.dirty = true
+	return true
+}
+
+func (src *source) append(dst []byte) []byte {
+	return putRanges(putUvarint(dst, src.low), src.applied)
+}
+
+func (src *source) read(v []byte) error {
+	r := recordReader{b: v}
+	src.low, src.applied = r.uint(), r.ranges()
+	return r.err("source")
+}
