@@ -1,0 +1,172 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/cluster"
+	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/config"
+)
+
+// clusterConfig turns what the operator wrote into what a node is started with.
+func clusterConfig(c *config.Config) (cluster.Config, error) {
+	out := cluster.DefaultConfig()
+	out.NodeID, out.DataDir, out.Zone, out.Roles = c.NodeID, c.DataDir, c.Zone, c.Role
+	out.MQTTAddr, out.MQTTSAddr = off(c.MQTTAddr), off(c.MQTTSAddr)
+	out.ClusterAddr, out.AdvertiseAddr, out.AdminAddr = off(c.ClusterAddr), off(c.AdvertiseAddr), off(c.AdminAddr)
+	out.Join, out.BootstrapExpect, out.InsecureCluster = c.Join, c.BootstrapExpect, c.InsecureCluster
+	out.WebSocketPath, out.WebSocketOrigins = c.WebSocket.Path, c.WebSocket.Origins
+	out.Raft = cluster.RaftConfig{
+		Heartbeat: time.Duration(c.Raft.Heartbeat), MinSyncInterval: time.Duration(c.Raft.MinSyncInterval),
+		EntryMax: int(c.Raft.EntryMax), SnapshotAfter: int64(c.Raft.SnapshotAfter),
+	}
+	out.Drain = cluster.DrainConfig{LBDelay: time.Duration(c.Drain.LBDelay), Rate: int(c.Drain.Rate), Timeout: time.Duration(c.Drain.Timeout)}
+	s := &c.Settings
+	out.Lease = cluster.LeaseConfig{Renew: time.Duration(s.Lease.Renew), LostAfter: time.Duration(s.Lease.LostAfter)}
+	out.Settings = cluster.Settings{
+		Shards: s.Shards, Replicas: s.Replicas, InboxMaxMessages: s.Inbox.MaxMessages, InboxMaxBytes: int64(s.Inbox.MaxBytes),
+		InboxOverflow: s.Inbox.Overflow, RetainedMaxMessages: s.Retained.MaxMessages, MaxSessionExpiry: time.Duration(s.MQTT.MaxSessionExpiry),
+	}
+	sessionConfig(c, &out)
+	out.Version = version
+	var err error
+	if out.MQTTTLS, err = serverTLS(c); err != nil {
+		return out, err
+	}
+	out.ClusterTLS, err = clusterTLS(c)
+	return out, err
+}
+
+func off(a config.Addr) string {
+	if !a.On() {
+		return ""
+	}
+	return a.String()
+}
+
+func sessionConfig(c *config.Config, out *cluster.Config) {
+	m, l, s := &c.Settings.MQTT, &c.Limits, &out.Session
+	s.ConnectTimeout, s.PendingConnects = time.Duration(l.ConnectTimeout), l.PendingConnects
+	s.MaxConnections = int(l.Connections)
+	if s.MaxConnections == 0 {
+		s.MaxConnections = autoConnections()
+	}
+	s.MaxPacketSize, s.MaxQoS, s.RetainAvailable = uint32(m.MaxPacketSize), byte(m.MaxQoS), m.RetainAvailable
+	s.ReceiveMaximum, s.TopicAliasMaximum = uint16(m.ReceiveMaximum), uint16(m.TopicAliasMaximum)
+	s.MaxKeepAlive, s.MaxSessionExpiry = time.Duration(m.MaxKeepalive), time.Duration(m.MaxSessionExpiry)
+	s.MaxTopicBytes, s.MaxTopicLevels, s.MaxSubscriptions = m.MaxTopicBytes, m.MaxTopicLevels, m.MaxSubscriptions
+}
+
+// autoConnections is 90 % of the file descriptors, which the runtime has
+// raised to the hard limit already.
+func autoConnections() int {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 0 // unknown: no limit of our own
+	}
+	return int(min(r.Cur, 10_000_000) / 10 * 9)
+}
+
+// without lists what this version reads but does not act on yet, for a warning
+// where it was set: no setting is ignored in secret.
+func without(r *config.Result) []string {
+	var out []string
+	for _, key := range []string{
+		"limits.memory_high_watermark", "limits.disk_free_min", "join_token", "join_token_file",
+		"settings.inbox.qos0_offline", "settings.retained.max_payload", "settings.retained.expiry", "settings.share.strategy",
+	} {
+		if source := r.Sources[key]; source != "" {
+			out = append(out, fmt.Sprintf("%s (%s) has no effect in this version", key, source))
+		}
+	}
+	return out
+}
+
+// serverTLS is the TLS of the client port.
+func serverTLS(c *config.Config) (*tls.Config, error) {
+	if c.TLS.Cert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if err != nil {
+		return nil, failf(exitUsage, "tls: %w", err)
+	}
+	least := uint16(tls.VersionTLS12)
+	if c.TLS.MinVersion == "1.3" {
+		least = tls.VersionTLS13
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: least}, nil
+}
+
+// clusterTLS is the mutual TLS of the cluster port: both sides show a
+// certificate of the cluster's own CA.
+func clusterTLS(c *config.Config) (*tls.Config, error) {
+	t := c.Cluster.TLS
+	if t == (config.ClusterTLS{}) {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, failf(exitUsage, "cluster.tls: %w", err)
+	}
+	pem, err := os.ReadFile(t.CA)
+	if err != nil {
+		return nil, failf(exitUsage, "cluster.tls.ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, failf(exitUsage, "cluster.tls.ca: %s has no certificate", t.CA)
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+	}, nil
+}
+
+// memoryShare is the part of a container's memory that the heap may take; the
+// rest is for stacks, the page cache of the stores and the kernel.
+const memoryShare = 0.9
+
+// limitMemory tells the collector what the container allows, which the runtime
+// does not find out by itself. GOMEMLIMIT wins.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 63)
+		if err != nil || n > 1<<50 {
+			return // "max", or the number that means so
+		}
+		debug.SetMemoryLimit(int64(float64(n) * memoryShare))
+		return
+	}
+}
+
+// joinToken checks that a token file can be read, since a typing error must
+// not wait for the day when the token is needed.
+func joinToken(c *config.Config) error {
+	if c.JoinTokenFile == "" {
+		return nil
+	}
+	b, err := os.ReadFile(c.JoinTokenFile)
+	if err != nil {
+		return failf(exitUsage, "join_token_file: %w", err)
+	}
+	if len(slices.DeleteFunc(b, func(c byte) bool { return c <= ' ' })) == 0 {
+		return failf(exitUsage, "join_token_file: %s is empty", c.JoinTokenFile)
+	}
+	return nil
+}
