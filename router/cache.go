@@ -34,7 +34,7 @@ type cached struct {
 	hash   uint64
 	tenant string
 	topic  string
-	sum    uint64 // of the stamp at the time of the match
+	sum    uint64 // of the stamps, from before the match
 	match  *Match
 }
 
@@ -52,7 +52,8 @@ func (c *cache) get(hash uint64, tenant string, topic []byte) *cached {
 	return nil
 }
 
-// put keeps a result that was just computed. old is what get returned.
+// put keeps a result. sum is of the stamps, from before the match; old is what
+// get returned.
 func (c *cache) put(hash uint64, tenant string, topic []byte, sum uint64, m *Match, old *cached) {
 	set := c.set(hash)
 	if old != nil {

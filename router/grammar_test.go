@@ -134,7 +134,18 @@ func TestSlotIsFrozen(t *testing.T) {
 	for _, c := range []struct {
 		tenant, key string
 		want        uint16
-	}{} {
+	}{
+		{"", "", 1896},
+		{"", "a", 1310},
+		{"a", "", 3990},
+		{"t1", "client-1", 2301},
+		{"t1", "client-2", 24},
+		{"t2", "client-1", 2077},
+		{"", "sensors/7/temperature", 67},
+		{"acme", "$share/workers/jobs/#", 1599},
+		{"", "ä", 1586},
+		{"x", "0123456789abcdef0123456789abcdef0123456789abcdef", 3605},
+	} {
 		if got := Slot(c.tenant, c.key); got != c.want {
 			t.Errorf("Slot(%q, %q) = %d, want %d", c.tenant, c.key, got, c.want)
 		}

@@ -48,25 +48,14 @@ func (s *stamps) raise(tenant uint64, filter string) {
 	}
 }
 
-// stamp is the four counters that concern a topic.
-type stamp struct {
-	all, tenant, first, topic *atomic.Uint64
-}
-
-// of returns the counters of a topic. first is its first level.
-func (s *stamps) of(tenant uint64, topicHash uint64, first []byte) stamp {
-	return stamp{
-		all:    &s.all,
-		tenant: s.count(tenant, stampTenant, 0),
-		first:  s.count(tenant, stampFirst, maphash.Bytes(s.seed, first)),
-		topic:  s.count(tenant, stampTopic, topicHash),
-	}
-}
-
-// sum adds the counters up. Since none of them ever falls, a sum that was taken
-// later is equal only if each of them is.
-func (s stamp) sum() uint64 {
-	return s.all.Load() + s.tenant.Load() + s.first.Load() + s.topic.Load()
+// sum adds up the counters that a topic depends on. first is its first level.
+// Since none of them ever falls, a sum that was taken later is equal only if
+// each of them is.
+func (s *stamps) sum(tenant, topicHash uint64, first []byte) uint64 {
+	return s.all.Load() +
+		s.count(tenant, stampTenant, 0).Load() +
+		s.count(tenant, stampFirst, maphash.Bytes(s.seed, first)).Load() +
+		s.count(tenant, stampTopic, topicHash).Load()
 }
 
 func (s *stamps) count(tenant, kind, h uint64) *atomic.Uint64 {

@@ -202,22 +202,22 @@ func (t *Table) Misses() uint64 { return t.misses.Load() }
 // never nil. A result from the cache costs no lock and no allocation.
 //
 // A Match that starts after Apply, Reset or DropNode returned sees the change
-// (I5): the change has raised a counter that the topic depends on, under the
-// lock, before it returned. An entry of the cache carries the sum of these
-// counters as of the match that made it, read under the same lock. Here the
+// (I5). The change has raised a counter that the topic depends on, under the
+// lock. An entry of the cache carries the sum of these counters from before the
+// match that made it, so that the match knows all that is counted. Here the
 // entry is read first and the counters after it; as counters only grow, the sums
 // are equal only if no such change came between.
 func (t *Table) Match(tenant string, topic []byte) *Match {
 	tenantHash := maphash.String(t.stamps.seed, tenant)
 	topicHash := maphash.Bytes(t.stamps.seed, topic)
-	on := t.stamps.of(tenantHash, topicHash, firstOf(topic))
 	hash := topicHash ^ tenantHash*0x9e3779b97f4a7c15
 	old := t.cache.get(hash, tenant, topic)
-	if old != nil && old.sum == on.sum() {
+	sum := t.stamps.sum(tenantHash, topicHash, firstOf(topic))
+	if old != nil && old.sum == sum {
 		return old.match
 	}
 	t.misses.Add(1)
-	m, sum, known := t.compute(tenant, topic, on)
+	m, known := t.compute(tenant, topic)
 	if known {
 		t.cache.put(hash, tenant, topic, sum, m, old)
 	}
@@ -225,23 +225,22 @@ func (t *Table) Match(tenant string, topic []byte) *Match {
 }
 
 // compute matches without the cache. known is false for a tenant without routes.
-func (t *Table) compute(tenant string, topic []byte, on stamp) (m *Match, sum uint64, known bool) {
+func (t *Table) compute(tenant string, topic []byte) (m *Match, known bool) {
 	var g gather
 	g.durable, g.shares, g.nodes = g.bufs.durable[:0], g.bufs.shares[:0], g.bufs.nodes[:0]
 	t.mu.RLock()
-	sum = on.sum()
 	routes := t.tenants[tenant]
 	if routes != nil {
 		routes.trie.Match(topic, func(shard uint64, r *record) { g.add(uint32(shard), r, t.dead) })
 	}
 	t.mu.RUnlock()
 	if len(g.durable) == 0 && len(g.shares) == 0 && len(g.nodes) == 0 {
-		return t.empty, sum, routes != nil
+		return t.empty, routes != nil
 	}
 	slices.Sort(g.durable)
 	slices.Sort(g.shares)
 	sortNodes(g.nodes)
-	return &Match{copied(g.durable), copied(g.shares), copied(g.nodes)}, sum, true
+	return &Match{copied(g.durable), copied(g.shares), copied(g.nodes)}, true
 }
 
 // copied is slices.Clone for what is on the stack: an empty copy refers to nothing.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"fmt"
 	"runtime"
 	"slices"
@@ -198,6 +199,24 @@ func checkTable(rt *rapid.T, tb *Table, naive *naiveTable) {
 
 func route(filter string, nodes ...NodeRoute) RouteChange {
 	return RouteChange{Tenant: "t", Filter: filter, Nodes: nodes}
+}
+
+func TestCacheTellsTopicsAndTenantsApart(t *testing.T) {
+	var c cache
+	m := &Match{}
+	c.put(7, "t", []byte("a"), 1, m, nil)
+	if e := c.get(7, "t", []byte("a")); e == nil || e.match != m {
+		t.Errorf("got %v", e)
+	}
+	for _, k := range [][2]string{{"t", "b"}, {"u", "a"}, {"ta", ""}} { // all with one hash
+		if e := c.get(7, k[0], []byte(k[1])); e != nil {
+			t.Errorf("%q of tenant %q finds %q of %q", k[1], k[0], e.topic, e.tenant)
+		}
+	}
+	c.put(8, "t", bytes.Repeat([]byte("x"), cacheTopicBytes+1), 1, m, nil)
+	if c.sets[8].free() != 0 {
+		t.Error("a topic that is too long is kept")
+	}
 }
 
 func TestTableKeepsNothingOfItsArguments(t *testing.T) {
@@ -447,9 +466,14 @@ func TestTableMatchSeesWhatWasApplied_I5(t *testing.T) {
 	for kind, name := range []string{"topic", "first level", "tenant", "all"} {
 		tb := NewTable()
 		plant := func(filter string) {
-			on := tb.stamps.of(tb.tenantHash("t"), tb.topicHash(filter), []byte(firstLevel(filter)))
-			switch c := []*atomic.Uint64{on.topic, on.first, on.tenant, on.all}[kind]; {
-			case kind < 3 && filter != "", kind == 3 && filter == "":
+			s, tenant := &tb.stamps, tb.tenantHash("t")
+			c := []*atomic.Uint64{
+				s.count(tenant, stampTopic, tb.topicHash(filter)),
+				s.count(tenant, stampFirst, tb.topicHash(firstLevel(filter))),
+				s.count(tenant, stampTenant, 0),
+				&s.all,
+			}[kind]
+			if (kind == 3) == (filter == "") {
 				c.Add(^uint64(0))
 			}
 		}
