@@ -152,7 +152,10 @@ func causeOfInput(err error) cause {
 	var e *mqtt.Error
 	switch {
 	case errors.As(err, &e):
-		c.code = e.Code
+		c.code, c.msg = e.Code, e.Msg
+		if e.Tag != "" {
+			c.msg += " [" + e.Tag + "]"
+		}
 	case errors.Is(err, qos.ErrReceiveMaximum):
 		c.code = mqtt.ReceiveMaximumExceeded
 	case errors.Is(err, qos.ErrTooManyIDs):
