@@ -48,6 +48,9 @@ func (n *Node) bootSteps() error {
 	if err := n.control.open(n.ident.Agreed); err != nil {
 		return err
 	}
+	if err := n.reopenShards(); err != nil {
+		return err
+	}
 	if err := n.until(func() bool { return n.control.view().ClusterID != "" }); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (c *control) open(a *agreement) error {
 	}
 	g, err := c.n.host.OpenGroup(raftfsm.GroupConfig{
 		ID: 0, Control: true, Machine: &controlMachine{c}, Layer: c.n.port.GroupLayer(0), Bootstrap: members,
-		Heartbeat: c.n.cfg.Raft.Heartbeat, SnapshotBytes: 4 << 20, OnLeader: c.onLeader,
+		Heartbeat: c.n.heartbeat(), SnapshotBytes: 4 << 20, OnLeader: c.onLeader,
 	})
 	if err != nil {
 		return fmt.Errorf("open the control group: %w", err)
@@ -242,6 +242,17 @@ func (c *control) renew(rec command.Node, incarnation uint64, done func(uint64, 
 			done(rs[0].Incarnation, nil)
 		}
 	})
+}
+
+// leave is the control leader's side of a clean stop: the lease is given back.
+func (c *control) leave(node string, incarnation uint64) error {
+	l := c.lead.Load()
+	if l == nil {
+		return errNotControlLeader
+	}
+	ch := make(chan error, 1)
+	l.propose(command.AppendNodeDown(nil, &command.NodeDown{Node: node, Incarnation: incarnation}), func(err error) { ch <- err })
+	return <-ch
 }
 
 // keepLease registers this process and renews its lease until the node stops.

@@ -53,6 +53,7 @@ func (n *Node) openForward(r router.NodeRoute) *lane {
 		t.cancel()
 	}
 	l := newLane(0, n.id, forwardSender{n, r.Node}, sealForward(r.Incarnation), n.cfg.Lease.LostAfter*2, n.met)
+	l.whole = true
 	l.reset(n.incarnation.Load(), ErrLaneReset)
 	ctx, cancel := context.WithCancel(n.ctx)
 	n.wg.Add(1)

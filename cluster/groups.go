@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -19,8 +20,39 @@ type shardReplica struct {
 	mach  *state.Shard
 }
 
+// reopenShards opens the replicas that an earlier start of this node had, in
+// the time that the control group needs to elect a leader.
+func (n *Node) reopenShards() error {
+	if n.ident.Shards == 0 {
+		return nil
+	}
+	v := &state.ControlView{Shards: n.ident.Shards, Settings: n.ident.Settings}
+	for _, id := range n.host.Groups() {
+		if id == 0 || id > n.ident.Shards {
+			continue
+		}
+		if err := n.openShard(id, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rememberShards writes down what reopenShards needs.
+func (n *Node) rememberShards(v *state.ControlView) error {
+	if n.ident.Shards == v.Shards {
+		return nil
+	}
+	n.ident.Shards, n.ident.Settings = v.Shards, v.Settings
+	return n.ident.save(n.cfg.DataDir)
+}
+
 // openShards opens the replicas that the control group has placed here.
 func (n *Node) openShards(v *state.ControlView) {
+	if err := n.rememberShards(v); err != nil {
+		n.fatal(err)
+		return
+	}
 	for id := uint32(1); id <= v.Shards; id++ {
 		if !slices.Contains(v.Placement[id], n.id) || n.replica(id) != nil {
 			continue
@@ -44,7 +76,7 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 	opened := make(chan struct{})
 	g, err := n.host.OpenGroup(raftfsm.GroupConfig{
 		ID: id, Machine: &shardMachine{Shard: mach, n: n, id: id}, Layer: n.port.GroupLayer(id), Bootstrap: members,
-		Heartbeat: n.cfg.Raft.Heartbeat, SnapshotBytes: n.cfg.Raft.SnapshotAfter,
+		Heartbeat: n.heartbeat(), SnapshotBytes: n.cfg.Raft.SnapshotAfter,
 		OnLeader: func(leading bool, term uint64) {
 			<-opened
 			n.onShardLeader(r, leading, term)
@@ -57,6 +89,15 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 	}
 	n.replicas[id].Store(r)
 	return nil
+}
+
+// heartbeat is T for the groups of this node. A cluster of one node has nobody
+// to wait for: it elects itself at once.
+func (n *Node) heartbeat() time.Duration {
+	if len(n.ident.Agreed.Members) == 1 {
+		return min(n.cfg.Raft.Heartbeat, 100*time.Millisecond)
+	}
+	return n.cfg.Raft.Heartbeat
 }
 
 // replica is nil if this node does not hold one of the shard.
@@ -106,7 +147,11 @@ func (n *Node) onShardLeader(r *shardReplica, leading bool, term uint64) {
 	}
 	n.lg.Info("leads a shard", zap.String("event", "raft.leader_elected"), zap.Uint32("group", r.id), zap.Uint64("term", term))
 	n.leads[r.id].Store(n.startLead(r, term))
-	n.lane(r.id).leaderChanged()
+	for _, l := range n.allLanes() {
+		if l.shard == r.id {
+			l.leaderChanged()
+		}
+	}
 }
 
 // leaderOf is the node that leads a group as far as this node knows, or "".

@@ -20,6 +20,7 @@ const (
 	queryEffective byte = 2
 	queryRetained  byte = 3
 	queryStatus    byte = 4
+	queryLeave     byte = 5
 )
 
 // queryTimeout bounds the work for one query on the node that answers it. The
@@ -224,6 +225,12 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 		return n.answerRetained(ctx, d)
 	case queryStatus:
 		return n.answerStatus()
+	case queryLeave:
+		node, inc := d.string(), d.uint()
+		if err := d.err(); err != nil {
+			return nil, err
+		}
+		return nil, n.control.leave(node, inc)
 	default:
 		return nil, fmt.Errorf("%w: query %d is unknown", errFrame, q)
 	}

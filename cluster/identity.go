@@ -32,6 +32,11 @@ type identity struct {
 	Agreed *agreement `json:"agreed,omitempty"`
 	// Formed is set once all members of the list were seen to have agreed.
 	Formed bool `json:"formed"`
+	// Shards and Settings are what the control group said when this node opened
+	// its first replica. They never change, and let a restart open its replicas
+	// while the control group still elects a leader.
+	Shards   uint32            `json:"shards,omitempty"`
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // agreement is the list of members that form a cluster, and its id.

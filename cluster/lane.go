@@ -68,6 +68,8 @@ type lane struct {
 	sender batchSender
 	seal   sealFn
 	met    *metrics
+	// whole: the far end answers for a batch as a whole, not per command.
+	whole bool
 	// giveUpAfter is how long a caller waits for an outcome (I26).
 	giveUpAfter time.Duration
 	wake        chan struct{} // capacity 1: the sender goroutine has work
@@ -353,6 +355,14 @@ func (l *lane) returned(b *laneBatch, gen uint64, res command.BatchResult, index
 	l.mu.Unlock()
 	l.kick()
 	if expired {
+		return
+	}
+	if l.whole {
+		for _, done := range dones {
+			if done != nil {
+				done(command.Result{Code: command.OK}, index, nil)
+			}
+		}
 		return
 	}
 	finishBatch(acks, dones, res, index)

@@ -117,7 +117,7 @@ func (n *Node) open(ident *identity) error {
 	var err error
 	n.host, err = raftfsm.OpenHost(raftfsm.HostConfig{
 		Dir: n.cfg.DataDir, NodeID: n.id, FS: n.cfg.FS, Stable: n.cfg.Stable, SyncInterval: n.cfg.Raft.MinSyncInterval,
-		Fatal: n.fatal, Logger: n.lg.Named("raftfsm"), Registerer: n.cfg.Registerer,
+		Fatal: n.fatal, Logger: n.lg, Registerer: n.cfg.Registerer,
 	})
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (n *Node) open(ident *identity) error {
 	n.formed.Store(n.ident.Formed)
 	n.port, err = transport.OpenClusterPort(transport.ClusterConfig{
 		Network: n.cfg.Network, Addr: n.cfg.ClusterAddr, NodeID: n.id, ClusterID: n.ClusterID, TLS: n.cfg.ClusterTLS,
-		Resolve: n.resolve, Logger: n.lg.Named("transport"), Registerer: n.cfg.Registerer,
+		Resolve: n.resolve, Logger: n.lg, Registerer: n.cfg.Registerer,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: cluster-addr: %w", ErrConfig, err)
@@ -140,8 +140,8 @@ func (n *Node) open(ident *identity) error {
 		addr = n.port.Addr().String()
 	}
 	n.self = member{ID: n.id, Addr: addr, Roles: n.cfg.Roles, Zone: n.cfg.Zone}
-	n.links = peer.NewNode(n.id, n.dialPeer, n.handlers(), n.lg.Named("peer"), peer.Options{Registerer: n.cfg.Registerer})
-	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg.Named("session"), n.cfg.Registerer)
+	n.links = peer.NewNode(n.id, n.dialPeer, n.handlers(), n.lg, peer.Options{Registerer: n.cfg.Registerer})
+	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.cfg.Registerer)
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
 	n.control = newControl(n)
 	if n.cfg.Registerer != nil {
@@ -162,7 +162,7 @@ func (n *Node) openClientPorts() error {
 		cc := transport.ClientConfig{
 			Network: n.cfg.Network, Addr: p.addr, WebSocketPath: n.cfg.WebSocketPath, Origins: n.cfg.WebSocketOrigins,
 			HandshakeTimeout: n.cfg.Session.ConnectTimeout, PendingMax: n.cfg.Session.PendingConnects,
-			Logger: n.lg.Named("transport"), Registerer: n.cfg.Registerer,
+			Logger: n.lg, Registerer: n.cfg.Registerer,
 		}
 		name := "mqtt-addr"
 		if p.tls {

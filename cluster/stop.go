@@ -3,11 +3,14 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/flotilla-mqtt/flotilla/raftfsm"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -51,22 +54,53 @@ func (n *Node) Kill() {
 	n.wg.Wait()
 }
 
-// handOver gives every leadership to another replica, if there is one.
+// handOver gives every leadership to another replica that is up, if there is one.
 func (n *Node) handOver(ctx context.Context) {
-	hand := func(transfer func(context.Context, string) error, group uint32) {
-		tctx, cancel := context.WithTimeout(ctx, transferTimeout)
-		defer cancel()
-		if err := transfer(tctx, ""); err != nil && ctx.Err() == nil {
-			n.lg.Debug("leadership was not handed over", zap.Uint32("group", group), zap.Error(err))
-		}
-	}
+	groups := map[uint32]*raftfsm.Group{}
 	for _, r := range n.allReplicas() {
-		if r.group.IsLeader() && len(r.group.Members()) > 1 {
-			hand(r.group.TransferLeadership, r.id)
+		groups[r.id] = r.group
+	}
+	if g := n.control.group.Load(); g != nil {
+		groups[0] = g
+	}
+	ids := slices.Sorted(maps.Keys(groups))
+	slices.Reverse(ids) // the control group last: it answers for the others
+	for _, id := range ids {
+		g := groups[id]
+		to := n.successor(g.Members())
+		if !g.IsLeader() || to == "" {
+			continue
+		}
+		tctx, cancel := context.WithTimeout(ctx, transferTimeout)
+		if err := g.TransferLeadership(tctx, to); err != nil && ctx.Err() == nil {
+			n.lg.Debug("leadership was not handed over", zap.Uint32("group", id), zap.Error(err))
+		}
+		cancel()
+	}
+}
+
+// successor is a voter that is up and can be reached, or "".
+func (n *Node) successor(members []raftfsm.Member) string {
+	v := n.control.view()
+	for _, m := range members {
+		if rec, ok := v.Nodes[m.ID]; ok && m.ID != n.id && m.Voter && rec.Up && n.links.Up(m.ID) {
+			return m.ID
 		}
 	}
-	if g := n.control.group.Load(); g != nil && g.IsLeader() && len(g.Members()) > 1 {
-		hand(g.TransferLeadership, 0)
+	return ""
+}
+
+// leave tells the control group that this process ends, so that nobody waits
+// for its lease. It is a courtesy: without it the lease runs out.
+func (n *Node) leave(ctx context.Context) {
+	inc, leader := n.incarnation.Load(), n.leaderOf(0)
+	if inc == 0 || leader == "" || leader == n.id {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	if _, err := n.query(ctx, leader, queryLeave, putUint(putBytes(nil, n.id), inc)); err != nil {
+		n.lg.Debug("the lease was not given back", zap.Error(err))
 	}
 }
 
@@ -76,6 +110,7 @@ func (n *Node) handOver(ctx context.Context) {
 func (n *Node) shutdown(ctx context.Context) {
 	_ = n.server.Stop(ctx)
 	n.lease.drop()
+	n.leave(ctx)
 	n.cancel(ErrStopped)
 	for _, l := range n.ledShards() {
 		l.stop()
