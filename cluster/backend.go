@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/session"
@@ -103,7 +102,6 @@ func (n *Node) Disconnect(ref command.SessionRef, info session.DisconnectInfo) {
 
 // Subscribe implements session.Sessions.
 func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []command.Subscription) ([]session.Granted, error) {
-	start := time.Now()
 	cmd := command.Subscribe{Ref: ref, Subs: subs}
 	shard := n.sessionShard(ref.SessionKey)
 	res, index, err := n.propose(ctx, shard, func(dst []byte) []byte { return command.AppendSubscribe(dst, &cmd) }, nil)
@@ -120,7 +118,6 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 	for i := range granted {
 		granted[i] = session.Granted{Code: res.Codes[i], Existed: i < len(res.Existed) && res.Existed[i]}
 	}
-	n.met.subscribeAck.Observe(time.Since(start).Seconds())
 	return granted, nil
 }
 

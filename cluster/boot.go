@@ -157,9 +157,7 @@ func (n *Node) serve() {
 	}
 	n.serving.Store(true)
 	n.met.ready.Set(1)
-	a := n.Addrs()
-	n.lg.Info("node is ready", zap.String("event", "server.ready"), zap.String("cluster_id", n.ClusterID()), zap.String("cluster_addr", a.Cluster),
-		zap.String("mqtt_addr", a.MQTT), zap.String("mqtts_addr", a.MQTTS), zap.String("admin_addr", n.adminAddr()))
+	n.lg.Info("clients are served", zap.String("event", "node.joined"), zap.String("cluster_id", n.ClusterID()))
 }
 
 func (n *Node) acceptClients(port *transport.ClientPort, name string) {

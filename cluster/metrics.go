@@ -8,23 +8,14 @@ import (
 
 // metrics are what this room counts. Names are a contract with dashboards.
 type metrics struct {
-	laneBatchMessages prometheus.Histogram     // commands in one lane batch
-	laneResends       *prometheus.CounterVec   // recoveries of a lane, by shard
-	leaseHeld         prometheus.Gauge         // 1 while this gateway holds its lease
-	leaseLost         prometheus.Counter       // how often it lost it
-	publishAck        *prometheus.HistogramVec // publish to acknowledgement, by qos
-	ackHist           [3]prometheus.Observer   // publishAck by QoS, looked up once
-	subscribeAck      prometheus.Histogram     // SUBSCRIBE to effective everywhere
-	refused           *prometheus.CounterVec   // publishes refused, by reason
-	dropped           *prometheus.CounterVec   // messages not delivered, by reason
-	forwards          *prometheus.CounterVec   // forward frames, by peer and result
-	routesTotal       prometheus.Gauge         // filters in the route table
-	ready             prometheus.Gauge         // 1 while /readyz holds
-}
-
-// latencyBuckets span 100 µs to 10 s.
-func latencyBuckets() []float64 {
-	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	laneBatchMessages prometheus.Histogram   // commands in one lane batch
+	laneResends       *prometheus.CounterVec // recoveries of a lane, by shard
+	leaseHeld         prometheus.Gauge       // 1 while this gateway holds its lease
+	leaseLost         prometheus.Counter     // how often it lost it
+	dropped           *prometheus.CounterVec // messages not delivered, by reason
+	forwards          *prometheus.CounterVec // forward frames, by peer and result
+	routesTotal       prometheus.Gauge       // filters in the route table
+	ready             prometheus.Gauge       // 1 while /readyz holds
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,20 +24,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		laneResends:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_lane_resends_total", Help: "Times a lane sent its batches again."}, []string{"shard"}),
 		leaseHeld:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_lease_held", Help: "1 while this gateway holds its lease."}),
 		leaseLost:         prometheus.NewCounter(prometheus.CounterOpts{Name: "flotilla_lease_lost_total", Help: "Times this gateway lost its lease."}),
-		publishAck:        prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "flotilla_publish_ack_duration_seconds", Help: "Time from a publish to its outcome.", Buckets: latencyBuckets()}, []string{"qos"}),
-		subscribeAck:      prometheus.NewHistogram(prometheus.HistogramOpts{Name: "flotilla_subscribe_ack_duration_seconds", Help: "Time until a subscription is effective everywhere.", Buckets: latencyBuckets()}),
-		refused:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_publish_refused_total", Help: "Publishes refused before they had any effect."}, []string{"reason"}),
 		dropped:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_forward_dropped_total", Help: "QoS 0 messages not forwarded to another node."}, []string{"reason"}),
 		forwards:          prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_forward_frames_total", Help: "Forward frames sent to other nodes."}, []string{"peer", "result"}),
 		routesTotal:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_routes", Help: "Filters in this node's route table."}),
 		ready:             prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_ready", Help: "1 while this node is ready to serve clients."}),
 	}
-	for q := range m.ackHist {
-		m.ackHist[q] = m.publishAck.WithLabelValues(strconv.Itoa(q))
-	}
 	if reg != nil {
-		reg.MustRegister(m.laneBatchMessages, m.laneResends, m.leaseHeld, m.leaseLost, m.publishAck,
-			m.subscribeAck, m.refused, m.dropped, m.forwards, m.routesTotal, m.ready)
+		reg.MustRegister(m.laneBatchMessages, m.laneResends, m.leaseHeld, m.leaseLost,
+			m.dropped, m.forwards, m.routesTotal, m.ready)
 	}
 	return m
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
 
@@ -36,6 +37,7 @@ func testConfig(t testing.TB, dir string) cluster.Config {
 	cfg.AdminAddr = "none"
 	cfg.Settings.Shards = 4
 	cfg.Logger = zaptest.NewLogger(t, zaptest.Level(zapcore.InfoLevel))
+	cfg.Registerer = prometheus.NewRegistry()
 	cfg.Fatal = func(err error) { t.Errorf("fail-stop: %v", err) }
 	return cfg
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
@@ -21,8 +18,6 @@ type pendingPublish struct {
 	refused atomic.Uint32 // reason code of a refusal, 0 = none
 	failed  atomic.Pointer[error]
 	done    func(session.Outcome)
-	start   time.Time
-	hist    prometheus.Observer
 }
 
 // part counts one place off. The last one answers.
@@ -36,7 +31,6 @@ func (p *pendingPublish) part(res command.Result, err error) {
 	if p.left.Add(-1) > 0 {
 		return
 	}
-	p.hist.Observe(time.Since(p.start).Seconds())
 	if failed := p.failed.Load(); failed != nil {
 		p.done(session.Outcome{Err: *failed})
 		return
@@ -74,7 +68,6 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 			done(session.Outcome{})
 		}
 	case n.refuses(&out):
-		n.met.refused.WithLabelValues("inbox_full").Inc()
 		done(session.Outcome{Code: mqtt.QuotaExceeded})
 	default:
 		n.route(ctx, &out, done)
@@ -140,7 +133,7 @@ func (n *Node) route(ctx context.Context, o *outgoing, done func(session.Outcome
 	if o.msg.Retain {
 		retained = n.topicShard(o.tenant, o.msg.Topic)
 	}
-	p := &pendingPublish{done: done, start: time.Now(), hist: n.met.ackHist[o.msg.QoS]}
+	p := &pendingPublish{done: done}
 	p.left.Store(1) // held by this function until all parts are started
 	subscribers, stored := 0, false
 	for _, shard := range o.match.Durable {
@@ -241,9 +234,7 @@ func (n *Node) handshake(ctx context.Context, ref command.SessionRef, encode fun
 		done(session.Outcome{Err: ErrLeaseLost})
 		return
 	}
-	start := time.Now()
 	err := n.lane(n.sessionShard(ref.SessionKey)).add(ctx, encode, func(res command.Result, _ uint64, err error) {
-		n.met.ackHist[2].Observe(time.Since(start).Seconds())
 		done(outcomeOf(res, err))
 	})
 	if err != nil {
