@@ -111,9 +111,9 @@ func (t *Table) othersLocked(shard uint32, all []RouteChange) []RouteChange {
 	var others []RouteChange
 	for tenant, routes := range t.tenants {
 		filters := stay[tenant]
-		routes.trie.scan(0, routes.trie.nodes.used, func(filter string, key uint64, _ *record) {
-			if _, ok := filters[filter]; !ok && key == uint64(shard) {
-				others = append(others, RouteChange{Tenant: tenant, Filter: filter})
+		routes.trie.filtersOf(uint64(shard), func(filter []byte) {
+			if _, ok := filters[string(filter)]; !ok {
+				others = append(others, RouteChange{Tenant: tenant, Filter: string(filter)})
 			}
 		})
 	}

@@ -454,10 +454,7 @@ func i5Probe(tb *Table, rounds int, kinds []int, after func(filter string)) int6
 // TestTableMatchSeesWhatWasApplied_I5 also plants the bug that the probe is for:
 // a change that does not raise its counter.
 func TestTableMatchSeesWhatWasApplied_I5(t *testing.T) {
-	rounds := 4000
-	if testing.Short() {
-		rounds = 400
-	}
+	const rounds = 1000
 	for _, kinds := range [][]int{{0, 1, 2}, {0}, {1}, {2}} {
 		if n := i5Probe(NewTable(), rounds, kinds, func(string) {}); n != 0 {
 			t.Errorf("kinds %v: %d matches did not see what was applied before they began", kinds, n)

@@ -67,14 +67,49 @@ func spellMulti(levels []byte, n uint32) string {
 
 // spell appends the levels of node n.
 func (t *Trie[V]) spell(dst []byte, n uint32) []byte {
-	var path []uint32
-	for ; n != root; n = t.nodes.at(n).parent {
-		path = append(path, n)
+	size, first := 0, true
+	for i := n; i != root; i = t.nodes.at(i).parent {
+		size += int(t.nodes.at(i).size) + 1
 	}
-	for i := len(path) - 1; i >= 0; i-- {
-		if dst = append(dst, t.label(path[i])...); i > 0 {
-			dst = append(dst, '/')
+	if size == 0 {
+		return dst
+	}
+	from := len(dst)
+	dst = slices.Grow(dst, size)[:from+size-1]
+	for at := len(dst); n != root; n = t.nodes.at(n).parent { // from the last level to the first
+		if !first {
+			at--
+			dst[at] = '/'
 		}
+		first = false
+		label := t.label(n)
+		at -= len(label)
+		copy(dst[at:], label)
 	}
 	return dst
+}
+
+// filtersOf calls fn for every filter that has this key, in no particular order.
+// The bytes are valid during the call.
+func (t *Trie[V]) filtersOf(key uint64, fn func(filter []byte)) {
+	has := func(set uint32) bool { return set != 0 && t.findIn(t.sets.at(set-1), key) != nil }
+	var buf []byte
+	for n := range t.nodes.used {
+		nd := t.nodes.at(n)
+		exact, multi := has(nd.set), has(nd.multi)
+		if !exact && !multi {
+			continue
+		}
+		buf = t.spell(buf[:0], n)
+		if exact {
+			fn(buf)
+		}
+		if multi {
+			if n != root {
+				buf = append(buf, '/')
+			}
+			buf = append(buf, '#')
+			fn(buf)
+		}
+	}
 }
