@@ -24,6 +24,9 @@ func (g *Group) checkReplica(f stableFacts, meta stateMeta, hasState bool) error
 		lastTerm = max(lastTerm, e.Term)
 	}
 	end := max(last, marker)
+	if err := g.tail.check(end, f); err != nil {
+		return refuse("%v", err)
+	}
 	switch {
 	case f.term == 0 && end > 0:
 		return refuse("votes are missing, but the log ends at %d", end)
@@ -78,5 +81,5 @@ func (g *Group) dropSuperseded() error {
 		return nil
 	}
 	g.lg.Warn("log is superseded by the snapshot and is dropped", event("storage.recovered"), index(marker))
-	return g.log.wipe()
+	return g.log.wipe(marker)
 }

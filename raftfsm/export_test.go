@@ -1,1 +1,125 @@
 package raftfsm
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+)
+
+// OpenBolt is the default of HostConfig.Stable.
+var OpenBolt = openBolt
+
+// NewGatedLayer adapts a Layer to raft.
+func NewGatedLayer(l Layer, self string) raft.StreamLayer { return newGatedLayer(l, self, time.Second) }
+
+// NewSerialTransport makes the transport that groups use.
+func NewSerialTransport(l raft.StreamLayer) raft.Transport {
+	return newSerialTransport(networkConfig(l, time.Second, newHCLogger(zap.NewNop())))
+}
+
+// Configs returns the configurations of a group's transport and raft.
+func Configs(heartbeat time.Duration) (*raft.NetworkTransportConfig, *raft.Config) {
+	lg := newHCLogger(zap.NewNop())
+	return networkConfig(nil, rpcTimeout(heartbeat), lg), raftConfig("n1", GroupConfig{Heartbeat: heartbeat}, make(chan bool), lg)
+}
+
+// RaiseMark writes a durable mark of a group.
+func RaiseMark(g *Group, index uint64) error { return g.stable.setMark(index) }
+
+// TestLog is a group's log on a backend, without a group.
+type TestLog struct {
+	*groupLog
+	Fence fenceMarks
+}
+
+// TestHost holds what a log or a state database needs of a host.
+type TestHost struct {
+	fst    *failStop
+	wd     *watchdog
+	LogDB  *pebble.DB
+	state  *stateDB
+	Failed func() error
+}
+
+// OpenTestHost opens both databases on fs. Failures are kept, not fatal.
+func OpenTestHost(fs vfs.FS) (*TestHost, error) {
+	h := &TestHost{}
+	h.fst = newFailStop(zap.NewNop(), func(error) {})
+	h.Failed = h.fst.err
+	h.wd = newWatchdog(time.Minute, h.fst)
+	var err error
+	if h.LogDB, err = openLogDB(fs, "log", 0, h.fst, zap.NewNop()); err != nil {
+		h.wd.close()
+		return nil, err
+	}
+	db, err := openStateDB(fs, "state", h.fst, zap.NewNop())
+	if err != nil {
+		h.wd.close()
+		return nil, errors.Join(err, h.LogDB.Close())
+	}
+	h.state = newStateDB(db, h.fst, h.wd)
+	return h, nil
+}
+
+// Close closes the databases.
+func (h *TestHost) Close() error {
+	h.wd.close()
+	h.state.shut()
+	return errors.Join(catchPanic(h.state.db.Close), catchPanic(h.LogDB.Close))
+}
+
+// SharedLog returns the log of a group in the shared database, loaded.
+func (h *TestHost) SharedLog(group uint32, cacheBytes int) (*TestLog, error) {
+	return h.load(newGroupLog(group, &sharedLog{db: h.LogDB, group: group}, cacheBytes, h.fst, h.wd))
+}
+
+// StableBackedLog returns the log of a control group, loaded.
+func (h *TestHost) StableBackedLog(group uint32, cacheBytes int, s StableLog) (*TestLog, error) {
+	return h.load(newGroupLog(group, &stableBackend{group: group, store: s}, cacheBytes, h.fst, h.wd))
+}
+
+func (h *TestHost) load(l *groupLog) (*TestLog, error) {
+	t := &TestLog{groupLog: l}
+	l.fence = func() fenceMarks { return t.Fence }
+	return t, l.load()
+}
+
+// Bounds returns first and last index and the size.
+func (t *TestLog) Bounds() (first, last uint64, bytes int64) { return t.bounds() }
+
+// State returns a store of one generation, and Flush makes it durable.
+func (h *TestHost) State(group, generation uint32) Store { return h.state.store(group, generation) }
+
+// Flush makes the state durable.
+func (h *TestHost) Flush() error { return h.state.flush() }
+
+// SetFence sets the marks that deletions are held against.
+func (t *TestLog) SetFence(applied, snapshot uint64) {
+	t.Fence = fenceMarks{applied: applied, snapshot: snapshot}
+}
+
+// StreamState streams a generation and returns its bytes and its announced size.
+func (h *TestHost) StreamState(group, generation uint32, index uint64) ([]byte, int64, error) {
+	r, size, err := h.state.newStreamReader(streamHead{group: group, index: index}, generation)
+	if err != nil {
+		return nil, 0, err
+	}
+	b, err := io.ReadAll(r)
+	return b, size, errors.Join(err, r.Close())
+}
+
+// ReadStream verifies a stream and collects its pairs.
+func ReadStream(b []byte) (map[string]string, error) {
+	pairs := map[string]string{}
+	_, err := readStream(bytes.NewReader(b), func(k, v []byte) error {
+		pairs[string(k)] = string(v)
+		return nil
+	})
+	return pairs, err
+}

@@ -26,6 +26,7 @@ type Group struct {
 	trans   *serialTransport
 	log     *groupLog
 	stable  *guardedStable
+	tail    *tail
 	snaps   *snapshotStore
 	members *membership
 	peers   *peers
@@ -62,7 +63,11 @@ func (g *Group) ID() uint32 { return g.cfg.ID }
 // (certainly not appended), or with ErrUnknownOutcome (it may or may not commit). Entries of calls
 // that follow one another commit in that order. The group owns entry from the call on.
 func (g *Group) Propose(entry []byte, done func(results any, index uint64, err error)) {
-	if err := g.proposals.add(entry, done); err != nil {
+	err := ErrClosed
+	if !g.isDead() {
+		err = g.proposals.add(entry, done)
+	}
+	if err != nil {
 		done(nil, 0, err)
 	}
 }
@@ -144,7 +149,7 @@ func (g *Group) end() error {
 	close(g.stopTelling)
 	g.telling.Wait()
 	g.h.forget(g)
-	return errors.Join(ignoreClosed(err), g.stable.inner.Close())
+	return errors.Join(ignoreClosed(err), g.tail.close(!g.isDead()), g.stable.inner.Close())
 }
 
 // settle leaves little to replay: the machine is written back, and the mark is raised to the end of

@@ -1,15 +1,12 @@
 package raftfsm
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 )
 
@@ -37,6 +34,7 @@ type groupLog struct {
 	dead    func() bool
 	stored  func(logs []*raft.Log)
 	observe func(time.Duration)
+	tail    *tail // nil: none
 	// boundary answers for the entry that the snapshot ends with, on a follower. raft compares a
 	// leader's previous entry with the log alone, so without it a follower whose log begins behind
 	// its snapshot would fall back to an older snapshot and forget what it has acknowledged.
@@ -170,6 +168,9 @@ func (l *groupLog) StoreLogs(logs []*raft.Log) error {
 		if err == nil {
 			err = l.fst.err()
 		}
+		if err == nil && l.tail != nil {
+			err = l.tail.raise(func(r *tailRecord) { r.last = logs[len(logs)-1].Index })
+		}
 		if err != nil {
 			err = fmt.Errorf("append %d entries at %d to group %d: %w", len(logs), logs[0].Index, l.group, err)
 			l.fst.fail(err)
@@ -214,7 +215,13 @@ func (l *groupLog) DeleteRange(lo, hi uint64) error {
 			lo, hi, first, last, marks.applied, marks.snapshot)
 	}
 	c := l.wd.begin("log truncation", l.group, 1)
-	err := l.backend.deleteRange(lo, hi, !prefix)
+	var err error
+	if !prefix && l.tail != nil {
+		err = l.tail.lower(lo - 1)
+	}
+	if err == nil {
+		err = l.backend.deleteRange(lo, hi, !prefix)
+	}
 	l.wd.end(c)
 	if err == nil {
 		err = l.fst.err()
@@ -254,10 +261,15 @@ func (l *groupLog) refuse(format string, args ...any) error {
 	return err
 }
 
-// wipe deletes the whole log: what an installed snapshot has superseded. Only before raft runs.
-func (l *groupLog) wipe() error {
+// wipe deletes the whole log, which a snapshot at index has superseded. Only before raft runs.
+func (l *groupLog) wipe(index uint64) error {
 	if l.first == 0 {
 		return nil
+	}
+	if l.tail != nil {
+		if err := l.tail.lower(index); err != nil {
+			return err
+		}
 	}
 	if err := l.backend.deleteRange(l.first, l.last, true); err != nil {
 		return err
@@ -286,165 +298,4 @@ func (l *groupLog) bounds() (first, last uint64, bytes int64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.first, l.last, l.sizes.bytes()
-}
-
-const (
-	logKeyLen    = 12
-	entryHeadLen = 4 + 8 + 1 + 8
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// entrySize is the size of an entry on disk.
-func entrySize(log *raft.Log) int {
-	return logKeyLen + entryHeadLen + uvarintLen(uint64(len(log.Extensions))) + len(log.Extensions) + len(log.Data)
-}
-
-func uvarintLen(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
-	}
-	return n
-}
-
-func putLogKey(k []byte, group uint32, index uint64) {
-	binary.BigEndian.PutUint32(k, group)
-	binary.BigEndian.PutUint64(k[4:], index)
-}
-
-// putEntry writes an entry's value: CRC32C over key and rest, term, type, time, extensions, data.
-func putEntry(v, key []byte, log *raft.Log) {
-	binary.LittleEndian.PutUint64(v[4:], log.Term)
-	v[12] = byte(log.Type)
-	var at int64
-	if !log.AppendedAt.IsZero() {
-		at = log.AppendedAt.UnixNano()
-	}
-	binary.LittleEndian.PutUint64(v[13:], uint64(at))
-	n := entryHeadLen + binary.PutUvarint(v[entryHeadLen:], uint64(len(log.Extensions)))
-	n += copy(v[n:], log.Extensions)
-	copy(v[n:], log.Data)
-	binary.LittleEndian.PutUint32(v, entryCRC(key, v))
-}
-
-func entryCRC(key, v []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v[4:])
-}
-
-// getEntry decodes a value that it may keep slices of.
-func getEntry(key, v []byte, log *raft.Log) error {
-	if len(v) < entryHeadLen || len(key) != logKeyLen {
-		return fmt.Errorf("%w: entry of %d bytes", ErrCorrupt, len(v))
-	}
-	index := binary.BigEndian.Uint64(key[4:])
-	if binary.LittleEndian.Uint32(v) != entryCRC(key, v) {
-		return fmt.Errorf("%w: checksum of entry %d", ErrCorrupt, index)
-	}
-	n, w := binary.Uvarint(v[entryHeadLen:])
-	body := v[entryHeadLen:]
-	if w <= 0 || n > uint64(len(body)-w) {
-		return fmt.Errorf("%w: extensions of entry %d", ErrCorrupt, index)
-	}
-	body = body[w:]
-	*log = raft.Log{Index: index, Term: binary.LittleEndian.Uint64(v[4:]), Type: raft.LogType(v[12]), Data: body[n:]}
-	if n > 0 {
-		log.Extensions = body[:n:n]
-	}
-	if at := int64(binary.LittleEndian.Uint64(v[13:])); at != 0 {
-		log.AppendedAt = time.Unix(0, at)
-	}
-	return nil
-}
-
-// sharedLog is one group's part of the shared Pebble log.
-type sharedLog struct {
-	db    *pebble.DB
-	group uint32
-}
-
-func (s *sharedLog) append(logs []*raft.Log, reset bool) error {
-	b := s.db.NewBatch()
-	if reset {
-		if err := b.DeleteRange(s.key(0), s.key(logs[0].Index), nil); err != nil {
-			return err
-		}
-	}
-	for i, log := range logs {
-		op := b.SetDeferred(logKeyLen, entrySize(log)-logKeyLen)
-		putLogKey(op.Key, s.group, log.Index)
-		putEntry(op.Value, op.Key, log)
-		if err := op.Finish(); err != nil {
-			return err
-		}
-		// Batches reach the WAL in order, so one fsync at the end covers them all and a crash
-		// leaves a prefix.
-		if i < len(logs)-1 && b.Len() >= writeBatchBytes {
-			if err := b.Commit(pebble.NoSync); err != nil {
-				return err
-			}
-			b = s.db.NewBatch()
-		}
-	}
-	if err := b.Commit(pebble.Sync); err != nil {
-		return err
-	}
-	return b.Close()
-}
-
-func (s *sharedLog) get(index uint64, log *raft.Log) error {
-	key := s.key(index)
-	v, closer, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return raft.ErrLogNotFound
-	}
-	if err != nil {
-		return err
-	}
-	v = append([]byte(nil), v...)
-	if err := closer.Close(); err != nil {
-		return err
-	}
-	return getEntry(key, v, log)
-}
-
-// deleteRange needs no fsync to be safe: entries that come back after a crash were stored once, and
-// what is stored later follows the deletion in the WAL.
-func (s *sharedLog) deleteRange(lo, hi uint64, durable bool) error {
-	o := pebble.NoSync
-	if durable {
-		o = pebble.Sync
-	}
-	return s.db.DeleteRange(s.key(lo), s.key(hi+1), o)
-}
-
-func (s *sharedLog) scan(fn func(log *raft.Log, size int) error) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: s.key(0), UpperBound: s.end()})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		var log raft.Log
-		v, err := it.ValueAndErr()
-		if err == nil {
-			err = getEntry(it.Key(), append([]byte(nil), v...), &log)
-		}
-		if err == nil {
-			err = fn(&log, entrySize(&log))
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("log of group %d: %w", s.group, err), it.Close())
-		}
-	}
-	return errors.Join(it.Error(), it.Close())
-}
-
-func (s *sharedLog) key(index uint64) []byte {
-	k := make([]byte, logKeyLen)
-	putLogKey(k, s.group, index)
-	return k
-}
-
-func (s *sharedLog) end() []byte {
-	return binary.BigEndian.AppendUint32(nil, s.group+1)
 }

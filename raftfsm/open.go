@@ -23,6 +23,9 @@ func (g *Group) open() (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, stable.Close())
+			if g.tail != nil {
+				err = errors.Join(err, g.tail.close(false))
+			}
 		}
 	}()
 	if err := g.openStores(dir, stable); err != nil {
@@ -54,6 +57,11 @@ func (g *Group) openStores(dir string, stable StableLog) error {
 		group: g.cfg.ID, dir: dir, fs: h.fs, state: h.state, log: g.log, fst: h.fst, dead: g.isDead,
 		generation: func() uint32 { return g.stateMeta().generation },
 	}
+	var err error
+	if g.tail, err = openTail(h.fs, dir, g.cfg.ID, h.fst, g.isDead); err != nil {
+		return err
+	}
+	g.log.tail, g.stable.tail = g.tail, g.tail
 	facts, err := g.stable.load(h.cfg.NodeID)
 	if err != nil {
 		return err

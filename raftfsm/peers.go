@@ -188,7 +188,7 @@ func (p *peers) message(q *peer) (req *raft.AppendEntriesRequest, round uint64) 
 	self := []byte(g.h.cfg.NodeID)
 	req = &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self},
-		Term:      term, Leader: self,
+		Term:      term,
 	}
 	if nudge {
 		if at, ok := g.termAt(commit); ok {

@@ -31,7 +31,7 @@ var (
 	_ raft.WithClose   = (*serialTransport)(nil)
 )
 
-func networkConfig(layer *gatedLayer, timeout time.Duration, lg *hcLogger) *raft.NetworkTransportConfig {
+func networkConfig(layer raft.StreamLayer, timeout time.Duration, lg *hcLogger) *raft.NetworkTransportConfig {
 	return &raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: connPool, MaxRPCsInFlight: maxRPCsInFlight, Timeout: timeout,
 		Logger: lg, MsgpackUseNewTimeFormat: false,

@@ -90,6 +90,7 @@ type guardedStable struct {
 	mayVote func() bool
 	// marks returns the floor below which neither log nor snapshot may ever end again.
 	marks func() uint64
+	tail  *tail // nil: none
 
 	mu   sync.Mutex
 	mark uint64 // persisted
@@ -117,11 +118,33 @@ func (s *guardedStable) put(key, val []byte) (err error) {
 	err = catchPanic(func() error { return s.inner.Set(key, v) })
 	s.wd.end(c)
 	if err == nil {
+		err = s.noteTail(string(key), val)
+	}
+	if err == nil {
 		return nil
 	}
 	s.fst.fail(fmt.Errorf("write %s of group %d: %w", key, s.group, err))
 	return nil // as above: the node is dead now
 }
+
+// noteTail bounds what was just written.
+func (s *guardedStable) noteTail(key string, val []byte) error {
+	if s.tail == nil {
+		return nil
+	}
+	return s.tail.raise(func(r *tailRecord) {
+		switch key {
+		case keyTerm:
+			r.term = binary.BigEndian.Uint64(val)
+		case keyVoteTerm:
+			r.voteTerm, r.voteSum = binary.BigEndian.Uint64(val), 0
+		case keyVoteCand:
+			r.voteSum = voteSum(val)
+		}
+	})
+}
+
+func voteSum(candidate []byte) uint32 { return max(1, crc32.Checksum(candidate, castagnoli)) }
 
 // Get implements raft.StableStore.
 func (s *guardedStable) Get(key []byte) ([]byte, error) {
@@ -199,6 +222,7 @@ func (s *guardedStable) setMark(index uint64) error {
 type stableFacts struct {
 	term, voteTerm uint64
 	hasVote        bool
+	voteSum        uint32
 	mark           uint64
 }
 
@@ -208,7 +232,7 @@ func (s *guardedStable) load(owner string) (stableFacts, error) {
 	term, termErr := s.loadUint(keyTerm)
 	vote, voteErr := s.loadUint(keyVoteTerm)
 	mark, markErr := s.loadUint(keyMark)
-	_, candErr := s.read([]byte(keyVoteCand))
+	cand, candErr := s.read([]byte(keyVoteCand))
 	who, whoErr := s.read([]byte(keyOwner))
 	for _, err := range []error{termErr, voteErr, markErr, candErr, whoErr} {
 		if err != nil && !isKeyNotFound(err) {
@@ -216,6 +240,9 @@ func (s *guardedStable) load(owner string) (stableFacts, error) {
 		}
 	}
 	f = stableFacts{term: term, voteTerm: vote, hasVote: voteErr == nil, mark: mark}
+	if candErr == nil {
+		f.voteSum = voteSum(cand)
+	}
 	s.mark = mark
 	switch {
 	case whoErr != nil && (termErr == nil || voteErr == nil || markErr == nil || candErr == nil):

@@ -23,6 +23,8 @@ type Options struct {
 	Heartbeat time.Duration // default 100 ms
 	Dir       string        // real files below it; "" = disks in memory
 	Logger    *zap.Logger
+	// NoOracle leaves the oracle out, for benchmarks.
+	NoOracle bool
 	// Voters is how many of the nodes bootstrap the groups; default all.
 	Voters int
 	// Host and Group change configurations before they are used.
@@ -32,10 +34,11 @@ type Options struct {
 
 // Cluster is a set of hosts, each with a replica of every group.
 type Cluster struct {
-	tb    testing.TB
-	o     Options
-	Net   *Network
-	Nodes []*Node
+	tb     testing.TB
+	o      Options
+	Net    *Network
+	Nodes  []*Node
+	Oracle *Oracle
 }
 
 // Node is one host of a Cluster.
@@ -73,7 +76,7 @@ func NewCluster(tb testing.TB, o Options) *Cluster {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 100 * time.Millisecond
 	}
-	c := &Cluster{tb: tb, o: o, Net: NewNetwork()}
+	c := &Cluster{tb: tb, o: o, Net: NewNetwork(), Oracle: NewOracle()}
 	for i := range o.Nodes {
 		c.Nodes = append(c.Nodes, &Node{Index: i, ID: fmt.Sprintf("n%d", i+1), Disk: NewDisk()})
 	}
@@ -139,6 +142,9 @@ func (c *Cluster) TryStart(i int) error {
 
 func (c *Cluster) openGroup(n *Node, h *raftfsm.Host, id uint32) error {
 	m := NewMachine()
+	if !c.o.NoOracle {
+		c.Oracle.Watch(n.ID, id, m)
+	}
 	cfg := raftfsm.GroupConfig{
 		ID: id, Control: c.o.Control && id == 0, Machine: m, Layer: c.Net.Layer(n.ID, id), Heartbeat: c.o.Heartbeat,
 	}
@@ -154,6 +160,7 @@ func (c *Cluster) openGroup(n *Node, h *raftfsm.Host, id uint32) error {
 	if err != nil {
 		return errors.Join(err, cfg.Layer.Close())
 	}
+	c.Oracle.Check(n.ID, id, m)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.groups[id], n.machines[id] = g, m
@@ -309,6 +316,7 @@ func (c *Cluster) MustPropose(group uint32, entry []byte) uint64 {
 	for {
 		index, err := Propose(c.Leader(group).Group(group), append([]byte(nil), entry...))
 		if err == nil {
+			c.Oracle.Acked(group, index)
 			return index
 		}
 		if errors.Is(err, ErrNoAnswer) || time.Now().After(deadline) {
@@ -329,6 +337,12 @@ func (c *Cluster) WaitEqual(group uint32) {
 		index, err = c.Leader(group).Group(group).ReadIndex(ctx)
 		return err == nil
 	})
+	if err := c.Oracle.Err(); err != nil {
+		c.tb.Fatal(err)
+	}
+	if floor := c.Oracle.Floor(group); index < floor {
+		c.tb.Fatalf("read index %d of group %d is below the acknowledged %d", index, group, floor)
+	}
 	var want [16]byte
 	var from *Node
 	for _, n := range c.Nodes {

@@ -103,7 +103,7 @@ func (p *pipe) setDeadline(t time.Time) {
 
 func (p *pipe) read(b []byte) (int, error) {
 	for {
-		n, err, changed, until := p.tryRead(b)
+		n, changed, until, err := p.tryRead(b)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -126,29 +126,29 @@ func (p *pipe) read(b []byte) (int, error) {
 }
 
 // tryRead returns bytes or an error, or what to wait for: a change, and a time if one is set.
-func (p *pipe) tryRead(b []byte) (n int, err error, changed <-chan struct{}, until time.Time) {
+func (p *pipe) tryRead(b []byte) (n int, changed <-chan struct{}, until time.Time, err error) {
 	cut, _ := p.link.isCut()
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.aborted:
-		return 0, net.ErrClosed, nil, until
+		return 0, nil, until, net.ErrClosed
 	case !p.deadline.IsZero() && !now.Before(p.deadline):
-		return 0, os.ErrDeadlineExceeded, nil, until
+		return 0, nil, until, os.ErrDeadlineExceeded
 	case !cut && len(p.chunks) > 0 && !now.Before(p.chunks[0].at):
 		c := &p.chunks[0]
 		n = copy(b, c.b)
 		if c.b = c.b[n:]; len(c.b) == 0 {
 			p.chunks = p.chunks[1:]
 		}
-		return n, nil, nil, until
+		return n, nil, until, nil
 	case !cut && len(p.chunks) == 0 && p.ended:
-		return 0, io.EOF, nil, until
+		return 0, nil, until, io.EOF
 	}
 	until = p.deadline
 	if !cut && len(p.chunks) > 0 && (until.IsZero() || p.chunks[0].at.Before(until)) {
 		until = p.chunks[0].at
 	}
-	return 0, nil, p.changed, until
+	return 0, p.changed, until, nil
 }
