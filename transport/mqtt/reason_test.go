@@ -60,6 +60,21 @@ func TestReasonCodeNames(t *testing.T) {
 	}
 }
 
+// TestReturnCodes pins what MQTT 3.1 and 3.1.1 clients are told at CONNECT.
+func TestReturnCodes(t *testing.T) {
+	want := map[mqtt.ReasonCode]byte{
+		mqtt.Success: 0, mqtt.UnsupportedProtocolVersion: 1, mqtt.ClientIdentifierNotValid: 2, mqtt.ServerUnavailable: 3, mqtt.ServerBusy: 3,
+		mqtt.ServerShuttingDown: 3, mqtt.QuotaExceeded: 3, mqtt.ConnectionRateExceeded: 3, mqtt.UseAnotherServer: 3, mqtt.ServerMoved: 3,
+		mqtt.BadUserNameOrPassword: 4, mqtt.NotAuthorized: 5, mqtt.Banned: 5, mqtt.BadAuthenticationMethod: 5,
+	}
+	for c := range 256 {
+		rc, ok := mqtt.ReasonCode(c).ReturnCode()
+		if wantRC, wantOK := want[mqtt.ReasonCode(c)]; rc != wantRC || ok != wantOK {
+			t.Errorf("%s: got %d, %v; want %d, %v", mqtt.ReasonCode(c), rc, ok, wantRC, wantOK)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{mqtt.V31.String(), "3.1"}, {mqtt.V311.String(), "3.1.1"}, {mqtt.V5.String(), "5.0"}, {mqtt.Version(0).String(), "unknown"},

@@ -26,6 +26,8 @@ func badConnectProps() []Vector {
 		connect("flag without value", "17", malformed, props),
 		connect("string without length", "15 00", malformed, props),
 		connect("string cut off", "15 0005 'M'", malformed, props),
+		connect("string cut off by one byte", "15 0002 'M'", malformed, props),
+		connect("string cut off by two bytes", "15 0003 'M'", malformed, props),
 		connect("user property without value", "26 ('k')", malformed, props),
 		connect("user property ill-formed", "26 ('k') (FE)", malformed, "v5:MQTT-1.5.4-1"),
 		connect("user property NUL", "26 (00) ('v')", malformed, "v5:MQTT-1.5.4-2"),
