@@ -118,10 +118,12 @@ func will(t *testing.T, pub, sub string, v mosquittoVersion) {
 	topic := topicFor(t)
 	watcher := startSub(t, pub, v, "-q", "1", "-t", topic+"/#")
 	with := func(name string) *mosquittoSub {
-		return startSub(t, sub, v, "-t", topic+"/other", "--will-topic", topic+"/"+name, "--will-payload", "gone", "--will-qos", "1")
+		return startSub(t, sub, v, "-C", "1", "-t", name+topic, "--will-topic", topic+"/"+name, "--will-payload", "gone", "--will-qos", "1")
 	}
 	polite, crashed := with("polite"), with("crashed")
-	polite.stop()
+	// With its one message it disconnects; after SIGTERM it would, with MQTT 5, ask for its will.
+	mosquittoPub(t, pub, v, "", "-q", "1", "-t", "polite"+topic, "-m", "last")
+	<-polite.done
 	crashed.kill()
 	if m := watcher.wait(1)[0]; m.Topic != topic+"/crashed" || m.Payload != "gone" || m.QoS != "1" {
 		t.Errorf("will: got %+v", m)

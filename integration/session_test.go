@@ -168,7 +168,8 @@ func TestSessionMovesBetweenNodes(t *testing.T) {
 			at.subscribe(t, mqtt.SubscribeFilter{Filter: topic + "/#", QoS: 2})
 			sent := 0
 			for _, to := range []int{1, 2, 0, 0} {
-				_ = at.Close() // without DISCONNECT
+				at.subscribe(t, mqtt.SubscribeFilter{Filter: "fence", QoS: 1}) // what was acknowledged does not come again
+				_ = at.Close()                                                 // without DISCONNECT
 				for range 10 {
 					publisher.publish(t, topic+"/x", fmt.Sprint(sent), byte(1+sent%2))
 					sent++

@@ -68,7 +68,7 @@ func (l *DigestLedger) agreed(group uint32, replicas []string, from uint64) bool
 }
 
 // WaitAgreement waits until every group has a leader and all its replicas were seen with the same digest at one index that is
-// not older than the highest index that any replica had applied when the wait began. A divergence fails the test at once.
+// not older than the highest index that any replica's machine had applied when the wait began. A divergence fails the test at once.
 func (c *Cluster) WaitAgreement(tb testing.TB, timeout time.Duration) {
 	tb.Helper()
 	ledger := NewDigestLedger()
@@ -106,7 +106,7 @@ func (c *Cluster) highestApplied(ctx context.Context, group uint32) (high uint64
 		}
 		for _, g := range groups {
 			if g.ID == group && g.Local {
-				high = max(high, g.AppliedIndex)
+				high = max(high, g.DigestIndex)
 			}
 		}
 	}

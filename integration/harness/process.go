@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -56,7 +58,7 @@ func startProcess(bin string, args, env []string, logPath string) (*process, err
 		return nil, errors.Join(err, logFile.Close())
 	}
 	p := &process{cmd: exec.Command(bin, args...), done: make(chan struct{}), code: -1}
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = append(ownEnv(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	// A node must not outlive a test process that was killed.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -66,6 +68,11 @@ func startProcess(bin string, args, env []string, logPath string) (*process, err
 	_ = w.Close()
 	go p.copyLog(r, logFile)
 	return p, nil
+}
+
+// ownEnv is the environment without the variables that configure a node: those of the test run would reach it.
+func ownEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "FLOTILLA_") })
 }
 
 // copyLog runs until the process has closed its output, and then waits for its exit.
