@@ -71,12 +71,17 @@ func (n *Node) wakeRemote() {
 	if len(n.allReplicas()) == len(n.allLanes()) {
 		return
 	}
+	n.wakeSessions(func(shard uint32) bool { return n.replica(shard) == nil })
+}
+
+// wakeSessions wakes the connected durable sessions of the shards that match.
+func (n *Node) wakeSessions(match func(shard uint32) bool) {
 	after := ""
 	for {
 		page := n.server.Clients("", after, 1000)
 		for i := range page {
 			key := command.SessionKey{Tenant: page[i].Tenant, ClientID: page[i].ClientID}
-			if page[i].Durable && n.replica(n.sessionShard(key)) == nil {
+			if page[i].Durable && match(n.sessionShard(key)) {
 				n.server.Wake(key, page[i].Epoch)
 			}
 			after = page[i].ClientID

@@ -37,8 +37,17 @@ type shardMachine struct {
 	id uint32
 }
 
-// Load implements raftfsm.Machine.
-func (m *shardMachine) Load(st raftfsm.Store) error { return m.Shard.Load(machineStore{st}) }
+// Load implements raftfsm.Machine. After a snapshot install the effects of what
+// was skipped are made up for: every session of the shard looks at its inbox.
+func (m *shardMachine) Load(st raftfsm.Store) error {
+	if err := m.Shard.Load(machineStore{st}); err != nil {
+		return err
+	}
+	if m.n.serving.Load() {
+		m.n.spawn(func() { m.n.wakeSessions(func(shard uint32) bool { return shard == m.id }) })
+	}
+	return nil
+}
 
 // Apply implements raftfsm.Machine.
 func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {

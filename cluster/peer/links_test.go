@@ -524,6 +524,48 @@ func TestOrderAcrossReconnect(t *testing.T) {
 	})
 }
 
+// The same, directed: frames that the old connection had delivered, but whose
+// turn had not come, are handled before the first one of the new connection.
+func TestNewConnectionWaitsForTheOld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		gate := make(chan struct{})
+		var order []string
+		a := f.start("a", nil, Options{})
+		f.start("b", map[Kind]Handler{KindQuery: echo, KindForward: func(_ string, p []byte, _ func([]byte, error)) {
+			if string(p) == "1" {
+				<-gate
+			}
+			order = append(order, string(p))
+		}}, Options{})
+		mustCall(t, a, "b", "warm")
+		time.Sleep(2 * time.Second)
+		f.hub.Cut("a", "b") // so that all three arrive together
+		for _, p := range []string{"1", "2", "3"} {
+			if err := a.Send("b", KindForward, []byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		f.hub.HealAll()
+		synctest.Wait()
+		f.hub.Reset("a", "b")
+		synctest.Wait()
+		if err := a.Send("b", KindForward, []byte("4")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !a.Up("b") || len(order) != 0 {
+			t.Fatalf("up %v; handled %q while the first frame is", a.Up("b"), order)
+		}
+		close(gate)
+		synctest.Wait()
+		if got := strings.Join(order, ""); got != "1234" {
+			t.Errorf("handled in the order %s", got)
+		}
+	})
+}
+
 func TestCloseFailsCallsAndEndsAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
