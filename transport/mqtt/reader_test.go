@@ -371,7 +371,9 @@ func TestPoolIsUsedAgain(t *testing.T) {
 		}
 		i++
 	})
-	if n > 1 { // the pool may be emptied by a garbage collection
+	// Without a pool there are 8: four buffers and their headers. A garbage
+	// collection and the race detector take buffers out of the pool.
+	if n > 4 {
 		t.Errorf("%v allocations per connection", n)
 	}
 }
