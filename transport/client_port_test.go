@@ -414,8 +414,11 @@ func TestHandshakeDeadlineStaysForConnect(t *testing.T) {
 		}
 		// The owner may set another.
 		c.SetReadDeadline(time.Time{})
+		time.Sleep(time.Minute)
 		mustWrite(t, conn, "x")
 		mustRead(t, c, "x")
+		mustWrite(t, c, "y")
+		mustRead(t, conn, "y")
 		p.Close()
 	})
 }
@@ -526,6 +529,7 @@ func TestAcceptedTCPConnection(t *testing.T) {
 	// WriteBuffers does not copy: no allocation that grows with the payload.
 	payload := make([]byte, 32<<10)
 	go func() { _, _ = io.Copy(io.Discard, client) }()
+	p.scratch.New = func() any { t.Error("buffers are copied, not written with writev"); return new([]byte) }
 	bufs := make(net.Buffers, 2)
 	n := testing.AllocsPerRun(100, func() {
 		b := append(bufs[:0], []byte("head"), payload)

@@ -350,7 +350,9 @@ func TestMutualTLSKeepsStrangersOut(t *testing.T) {
 	n1.GroupLayer(1)
 	client := ca.issue(func(c *x509.Certificate) { c.DNSNames = []string{"device.example"} })
 	clientNamed := ca.issue(func(c *x509.Certificate) { c.DNSNames = []string{NodeDNSName("c1")} })
-	uriOnly := ca.issue(func(c *x509.Certificate) { c.URIs = []*url.URL{NodeURI("c1", "n2")} })
+	uriOnly := ca.issue(func(c *x509.Certificate) {
+		c.DNSNames, c.URIs = []string{"device.example", NodeDNSName("c2")}, []*url.URL{NodeURI("c1", "n2")}
+	})
 	two := ca.issue(func(c *x509.Certificate) {
 		c.DNSNames, c.URIs = []string{NodeDNSName("c1")}, []*url.URL{NodeURI("c1", "n2"), NodeURI("c1", "n3")}
 	})
@@ -367,7 +369,7 @@ func TestMutualTLSKeepsStrangersOut(t *testing.T) {
 		"not for clients":              {serverOnly, nil},
 		"a client's, same CA":          {client, ErrCertificate},
 		"a client's with the DNS name": {clientNamed, ErrCertificate},
-		"URI without the DNS name":     {uriOnly, ErrCertificate},
+		"URI without its DNS name":     {uriOnly, ErrCertificate},
 		"two nodes in one":             {two, ErrCertificate},
 		"another node's":               {ca.node("c1", "n3"), ErrCertificate},
 		"another cluster's":            {ca.node("c2", "n2"), ErrCertificate},
@@ -583,13 +585,52 @@ func TestDialEndsWithItsTimeout(t *testing.T) {
 		res := make(chan error, 1)
 		go func() { _, err := l.Dial("n1", time.Minute); res <- err }()
 		synctest.Wait()
+		start = time.Now()
 		l.Close()
-		if err := <-res; !errors.Is(err, ErrClosed) {
-			t.Errorf("dial while closing: %v", err)
+		if err := <-res; !errors.Is(err, ErrClosed) || time.Since(start) != 0 {
+			t.Errorf("dial while closing: %v after %v", err, time.Since(start))
 		}
 		n1.Close()
 		n2.Close()
 	})
+}
+
+// The handshake deadlines end with the handshake.
+func TestEstablishedConnectionsLive(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := transporttest.NewHub()
+			b := book{}
+			ca := newAuthority(t)
+			open := func(id string) *ClusterPort {
+				return openNode(t, b, id, "c1", func(c *ClusterConfig) {
+					c.Network, c.Addr = hub.Node(id), id+":1"
+					if secure {
+						c.TLS = ca.config(ca.node("c1", id))
+					}
+				})
+			}
+			n1, n2 := open("n1"), open("n2")
+			l := n1.GroupLayer(1)
+			c, err := n2.GroupLayer(1).Dial("n1", time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				time.Sleep(time.Minute)
+				mustWrite(t, c, "there")
+				mustRead(t, s, "there")
+				mustWrite(t, s, "back")
+				mustRead(t, c, "back")
+			}
+			n1.Close()
+			n2.Close()
+		})
+	}
 }
 
 // Close returns with idle, half-open and unaccepted connections, and leaves no
