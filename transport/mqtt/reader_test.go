@@ -371,7 +371,7 @@ func TestPoolIsUsedAgain(t *testing.T) {
 		}
 		i++
 	})
-	// Without a pool there are 8: four buffers and their headers. A garbage
+	// Without sharing there are 12: buffers, headers and the pool. A garbage
 	// collection and the race detector take buffers out of the pool.
 	if n > 4 {
 		t.Errorf("%v allocations per connection", n)
