@@ -211,6 +211,27 @@ func TestPacketIDsComeRound(t *testing.T) {
 	})
 }
 
+// An acknowledgement that is not committed could be lost with this node, and
+// then another one would send the old message under its id again (I17).
+func TestPacketIDWaitsForCommitOfItsAck(t *testing.T) {
+	run(t, func(r *rig) {
+		s, _ := r.durable(mqtt.V5, "s")
+		s.Subscribe(t, 1, "t")
+		r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte("first"), QoS: 1})
+		first := s.ExpectPublish(t, "t", "first")
+		r.cl.NextSeq("s", 1+32767)
+		r.cl.Set(func(f *sessiontest.Faults) { f.Hold = true })
+		s.MustSend(t, &mqtt.Puback{PacketID: first.PacketID})
+		settle()
+		r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte("second"), QoS: 1})
+		s.ExpectNothing(t, time.Second)
+		r.cl.ReleaseAll()
+		if second := s.ExpectPublish(t, "t", "second"); second.PacketID != first.PacketID {
+			t.Errorf("packet ids %d and %d", first.PacketID, second.PacketID)
+		}
+	})
+}
+
 func TestMessageExpiryRemaining_v5_MQTT_3_3_2_6(t *testing.T) {
 	both(t, func(t *testing.T, v mqtt.Version, durable bool) {
 		run(t, func(r *rig) {

@@ -175,6 +175,31 @@ func TestKickBeforeAttach(t *testing.T) {
 	})
 }
 
+// Two CONNECTs of one client id: the answer to the older one comes last, and
+// does not win for that.
+func TestLateAttachLoses(t *testing.T) {
+	run(t, func(r *rig) {
+		first, newer := make(chan struct{}), make(chan struct{})
+		r.nodes[0].BeforeConnectReturns = func(ref command.SessionRef) {
+			if ref.Epoch == 1 {
+				close(first)
+				<-newer
+			}
+		}
+		a := r.dial(mqtt.V5)
+		a.MustSend(t, &mqtt.Connect{Version: mqtt.V5, ClientID: "c", CleanStart: true})
+		<-first
+		b := r.open(mqtt.V5, "c")
+		close(newer)
+		a.ExpectClosed(t)
+		b.MustSend(t, &mqtt.Pingreq{})
+		expect[*mqtt.Pingresp](r, b)
+		if s, _ := r.cl.Session("c"); !s.Connected || s.Epoch != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestKickByOperator(t *testing.T) {
 	run(t, func(r *rig) {
 		c, _ := r.durable(mqtt.V5, "c")

@@ -397,25 +397,33 @@ func (n *Node) Fetch(ctx context.Context, ref command.SessionRef, cursor uint64,
 	return p, ctx.Err()
 }
 
-// Ack implements session.Inbox.
+// Ack implements session.Inbox. While completions are held, its effect is, too:
+// an acknowledgement takes a commit like everything else.
 func (n *Node) Ack(ref command.SessionRef, a session.Ack, done func(error)) {
-	n.cl.mu.Lock()
-	var err error
-	if s := n.cl.current(ref); s == nil {
-		err = session.ErrStale
-	} else {
-		s.sentTo = max(s.sentTo, a.SentTo)
-		s.inbox = slices.DeleteFunc(s.inbox, func(e entry) bool { return slices.Contains(a.Done, e.seq) })
-		for i := range s.inbox {
-			if slices.Contains(a.Received, s.inbox[i].seq) {
-				s.inbox[i].received = true
-			}
+	a.Done, a.Received = slices.Clone(a.Done), slices.Clone(a.Received)
+	n.cl.finish("ack", 0, func() {
+		err := n.cl.acked(ref, a)
+		if done != nil {
+			done(err)
+		}
+	})
+}
+
+func (cl *Cluster) acked(ref command.SessionRef, a session.Ack) error {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	s := cl.current(ref)
+	if s == nil {
+		return session.ErrStale
+	}
+	s.sentTo = max(s.sentTo, a.SentTo)
+	s.inbox = slices.DeleteFunc(s.inbox, func(e entry) bool { return slices.Contains(a.Done, e.seq) })
+	for i := range s.inbox {
+		if slices.Contains(a.Received, s.inbox[i].seq) {
+			s.inbox[i].received = true
 		}
 	}
-	n.cl.mu.Unlock()
-	if done != nil {
-		n.cl.finish("ack", 0, func() { done(err) })
-	}
+	return nil
 }
 
 // Retained implements session.Retained.
