@@ -1,0 +1,73 @@
+package transport
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// BenchmarkClientAccept is connect, first byte, Accept, close.
+func BenchmarkClientAccept(b *testing.B) {
+	p := openClients(b, func(c *ClientConfig) { c.Logger = zap.NewNop() })
+	b.ReportAllocs()
+	for range b.N {
+		c, err := TCP{}.Dial(b.Context(), p.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		mustWrite(b, c, "\x10")
+		s, err := p.Accept()
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Close()
+		s.Close()
+	}
+}
+
+// BenchmarkGroupDial is connect and preamble both ways.
+func BenchmarkGroupDial(b *testing.B) {
+	ids := book{}
+	quiet := func(c *ClusterConfig) { c.Logger = zap.NewNop() }
+	n1, n2 := openNode(b, ids, "n1", "c", quiet), openNode(b, ids, "n2", "c", quiet)
+	l1, l2 := n1.GroupLayer(1), n2.GroupLayer(1)
+	b.ReportAllocs()
+	for range b.N {
+		c, err := l2.Dial("n1", time.Second)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s, err := l1.Accept()
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Close()
+		s.Close()
+	}
+}
+
+// An idle client costs no goroutine here, and few bytes.
+func TestIdleClientCost(t *testing.T) {
+	p := openClients(t, func(c *ClientConfig) { c.Logger = zap.NewNop() })
+	const n = 200
+	goroutines, before := runtime.NumGoroutine(), heap()
+	for range n {
+		mustWrite(t, dialRaw(t, nil, p.Addr()), "\x10")
+		mustAccept(t, p)
+	}
+	waitFor(t, "no goroutine per connection", func() bool { return runtime.NumGoroutine() <= goroutines })
+	per := (heap() - before) / n // both ends, and the test's own bookkeeping
+	t.Logf("%d bytes per connection", per)
+	if per > 4096 {
+		t.Errorf("%d bytes per connection", per)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
