@@ -43,6 +43,7 @@ func layers() map[string]int {
 		"integration/harness":     5,
 		"integration/checker":     5,
 		"integration/tap":         5,
+		"integration/sim":         5,
 	}
 }
 
@@ -50,7 +51,7 @@ func layers() map[string]int {
 // room that they serve.
 func testSupport() []string {
 	return []string{
-		"integration", "integration/harness", "integration/checker", "integration/tap", "transport/mqtt/mqtttest",
+		"integration", "integration/harness", "integration/checker", "integration/tap", "integration/sim", "transport/mqtt/mqtttest",
 		"transport/transporttest", "raftfsm/state/statetest", "session/sessiontest", "raftfsm/raftfsmtest",
 	}
 }
@@ -63,6 +64,7 @@ func inRoom() map[string][]string {
 		"cmd/flotilla/bench":      {"cmd/flotilla/mqttc"},
 		"integration":             {"integration/harness", "integration/checker", "integration/tap", "cmd/flotilla/mqttc"},
 		"integration/tap":         {"integration/checker"},
+		"integration/sim":         {"integration/checker", "cmd/flotilla/mqttc"},
 		"transport/mqtt/mqtttest": {"transport/mqtt"},
 		"transport/transporttest": {"transport"},
 		"raftfsm/state/statetest": {"raftfsm/state"},
@@ -81,7 +83,7 @@ func owners() map[string][]string {
 		"github.com/hashicorp/go-hclog":        {"raftfsm"},
 		"go.etcd.io/bbolt":                     {"raftfsm"},
 		"github.com/cockroachdb/pebble":        {"raftfsm"},
-		"github.com/cockroachdb/pebble/v2/vfs": {"raftfsm", "cluster"},
+		"github.com/cockroachdb/pebble/v2/vfs": {"raftfsm", "cluster", "integration/sim"},
 		"github.com/soheilhy/cmux":             {"transport"},
 		"github.com/coder/websocket":           {"transport", "cmd/flotilla/mqttc"},
 		"github.com/urfave/cli":                {"cmd/flotilla"},
