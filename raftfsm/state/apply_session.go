@@ -45,6 +45,11 @@ func (s *Shard) applyConnect(c *command.Connect) command.Result {
 	if ss.box != nil {
 		ss.box.dupTo = ss.box.sentTo
 		ss.box.resetDrop()
+		// The answer to Connect may reach the new owner before its own replica has
+		// applied it: what it could not fetch then, it fetches now.
+		if present {
+			s.wake(ss)
+		}
 	}
 	s.countRoutes(ss, 1)
 	s.timers.update(ss)
