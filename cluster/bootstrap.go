@@ -94,6 +94,9 @@ func (f *formation) formAlone() error {
 // step looks at what was seen and moves on by at most one durable step.
 func (f *formation) step(seen map[string]hello) (formed bool, err error) {
 	if f.id.Agreed == nil {
+		if err := f.refuseFormed(seen); err != nil {
+			return false, err
+		}
 		list := f.choose(seen)
 		if list == nil {
 			return false, nil
@@ -117,6 +120,20 @@ func (f *formation) step(seen map[string]hello) (formed bool, err error) {
 	}
 	f.id.Formed = true
 	return true, f.id.save(f.cfg.DataDir)
+}
+
+// refuseFormed ends the start of a node that a formed cluster counts among its
+// founders although this directory never agreed: its disk was lost, and with it
+// votes that it may have cast (I25). A cluster is formed only once all of its
+// founders have agreed, so there is no other explanation.
+func (f *formation) refuseFormed(seen map[string]hello) error {
+	for _, id := range sortedKeys(seen) {
+		p := seen[id]
+		if p.Formed && p.Agreed != nil && p.Agreed.has(f.id.NodeID) {
+			return fmt.Errorf("%w: node %s is a founder of cluster %s, but this data directory is empty: its disk was lost. Start it under another --node-id", ErrIdentity, f.id.NodeID, p.Agreed.ClusterID)
+		}
+	}
+	return nil
 }
 
 // choose returns the list to agree to: one that another node has agreed to and

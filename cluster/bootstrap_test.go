@@ -130,6 +130,21 @@ func TestFormationKeepsItsWord(t *testing.T) {
 	}
 }
 
+// TestFormationRefusesALostDisk_I25: an empty directory under the id of a
+// founder of a formed cluster does not become that founder again.
+func TestFormationRefusesALostDisk_I25(t *testing.T) {
+	f := &formingNodes{servers: map[string]*helloServer{}}
+	a, _ := f.node(t, t.TempDir(), "n1", 2, nil)
+	formed := hello{Self: member{ID: "n2"}, Formed: true, Agreed: &agreement{ClusterID: "c", Members: []member{{ID: "n1"}, {ID: "n2"}}}}
+	if _, err := a.step(map[string]hello{"n2": formed}); !errors.Is(err, ErrIdentity) || a.id.Agreed != nil {
+		t.Fatalf("got %v, want ErrIdentity and no agreement", err)
+	}
+	formed.Formed = false // still forming: this is an ordinary late member
+	if _, err := a.step(map[string]hello{"n2": formed}); err != nil || a.id.Agreed == nil {
+		t.Fatalf("a late member was refused: %v", err)
+	}
+}
+
 func TestIdentityRefusals_I25(t *testing.T) {
 	write := func(t *testing.T, name, text string) string {
 		dir := t.TempDir()
