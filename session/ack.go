@@ -68,7 +68,7 @@ func (c *Conn) complete(slot qos.Slot, ow owed, o Outcome) {
 	if err != nil {
 		// No positive acknowledgement for what may not be stored. The client
 		// repeats it on its next connection.
-		c.closeLocked(causeOfError(err, "publish is not committed: "+err.Error()))
+		c.closeLocked(causeOfError(err, "publish is not committed"))
 		return
 	}
 	ow.Code = byte(code)

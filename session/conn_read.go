@@ -18,9 +18,7 @@ func (c *Conn) readLoop() {
 			n = 0
 			c.beforeWait()
 		}
-		c.waitingSince.Store(c.srv.now() + 1)
-		p, err := c.rd.Next()
-		c.waitingSince.Store(0)
+		p, err := c.next()
 		if c.closing.Load() {
 			return
 		}
@@ -34,6 +32,17 @@ func (c *Conn) readLoop() {
 			return
 		}
 	}
+}
+
+// next returns the next packet. The wheel sees how long that takes.
+func (c *Conn) next() (mqtt.Packet, error) {
+	if c.rd.Ready() {
+		return c.rd.Next()
+	}
+	c.waitingSince.Store(c.srv.now() + 1)
+	p, err := c.rd.Next()
+	c.waitingSince.Store(0)
+	return p, err
 }
 
 // beforeWait hands over what the packets so far have gathered, because the next

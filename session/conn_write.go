@@ -17,6 +17,10 @@ type vectorWriter interface {
 
 // flushLocked starts the writer if there is something for it.
 func (c *Conn) flushLocked() {
+	if c.dead && c.cause.kind == 0 {
+		c.out.discard() // the reader finishes what has come
+		return
+	}
 	if c.held || c.writing || (!c.out.pending() && c.cause.kind == 0) {
 		return
 	}
@@ -63,11 +67,14 @@ func (c *Conn) afterWrite(err error) {
 	c.out.written()
 	if err != nil {
 		c.dead = true
-		kind := closeNetwork
+		c.out.discard()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			kind = closeSlow
+			c.closeLocked(cause{kind: closeSlow, msg: "client takes nothing", err: err})
+			return
 		}
-		c.closeLocked(cause{kind: kind, msg: "write: " + err.Error()})
+		// The client is gone, but what it has sent is still to be read: there
+		// may be a DISCONNECT, and then its will must not fire (I15).
+		_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.CloseTimeout))
 		return
 	}
 	if c.out.bytes < c.srv.cfg.OutboxBytes/2 {

@@ -43,7 +43,7 @@ func (c *Conn) handshake() bool {
 		err = c.attach(ctx, cn, ack)
 	}
 	if err != nil {
-		c.reject(connectCode(err), rejectLabel(err), err.Error())
+		c.reject(connectCode(err), err)
 		return false
 	}
 	// A silent client is the wheel's business from here on.
@@ -276,12 +276,13 @@ func (c *Conn) refuseInput(err error) {
 	}
 	c.setVersion(v)
 	c.problemInfo = true
-	c.reject(e.Code, rejectLabel(err), e.Msg)
+	c.reject(e.Code, err)
 }
 
 // reject answers CONNECT with a failure, where the version has one, and closes.
-func (c *Conn) reject(code mqtt.ReasonCode, label, msg string) {
-	c.srv.rejected(c, label, msg)
+func (c *Conn) reject(code mqtt.ReasonCode, err error) {
+	msg := publicReason(err)
+	c.srv.rejected(c, rejectLabel(err), err.Error())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause.kind != 0 {

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -246,6 +247,32 @@ func TestWills_v5_MQTT_3_1_2_8(t *testing.T) {
 					w.ExpectNothing(t, time.Second)
 				})
 			})
+		})
+	}
+}
+
+// A client that says goodbye and is gone before its last acknowledgement can be
+// written has said goodbye (I15).
+func TestDisconnectCountsAfterWriteError(t *testing.T) {
+	for _, bye := range []bool{true, false} {
+		run(t, func(r *rig) {
+			w := r.open(mqtt.V5, "watch")
+			w.Subscribe(t, 1, "will/#")
+			c := r.dial(mqtt.V5)
+			c.Connect(t, &mqtt.Connect{ClientID: "c", CleanStart: true, Will: &mqtt.Will{Topic: "will/c"}})
+			c.Server.FailWrites(errors.New("connection reset by peer"))
+			c.MustSend(t, pub("t", "x", 1, 1))
+			settle()
+			c.MustSend(t, pub("t", "x", 1, 1), &mqtt.Pingreq{})
+			if bye {
+				c.MustSend(t, &mqtt.Disconnect{})
+				w.ExpectNothing(t, sessiontest.Wait)
+			} else {
+				w.ExpectPublish(t, "will/c", "")
+			}
+			if n := r.cl.Published(); n != 2+b2i(!bye) {
+				t.Errorf("%d messages were published", n)
+			}
 		})
 	}
 }

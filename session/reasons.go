@@ -35,8 +35,11 @@ type cause struct {
 	kind closeKind
 	// code is what a v5 client is told in DISCONNECT; Success for nothing.
 	code mqtt.ReasonCode
-	msg  string
-	// replaced is set for closeClient: the client changed its session expiry.
+	// msg is for the client and the log, err for the log alone: what is behind
+	// it concerns nobody outside.
+	msg string
+	err error
+	// The client changed its session expiry at DISCONNECT.
 	hasExpiry bool
 	expiryS   uint32
 	withWill  bool
@@ -139,10 +142,25 @@ func causeOfCode(code mqtt.ReasonCode, msg string) cause {
 
 // causeOfError returns how a connection ends on an error of the backend.
 func causeOfError(err error, msg string) cause {
+	c := causeOf(closeBackend, msg)
 	if errors.Is(err, ErrStale) {
-		return causeOf(closeTakeover, msg)
+		c = causeOf(closeTakeover, msg)
 	}
-	return causeOf(closeBackend, msg)
+	c.err = err
+	return c
+}
+
+// publicReason returns what a client may know of an error of its handshake.
+func publicReason(err error) string {
+	var e *mqtt.Error
+	var r *RefusedError
+	switch {
+	case errors.As(err, &e):
+		return e.Msg
+	case errors.As(err, &r) && r.Msg != "":
+		return r.Msg
+	}
+	return connectCode(err).String()
 }
 
 // causeOfInput returns how a connection ends on what its client sent: an error

@@ -85,6 +85,10 @@ func (s *Server) now() int64 { return int64(time.Since(s.start)) }
 func (s *Server) Serve(nc net.Conn, meta Meta) {
 	if meta.AcceptedAt.IsZero() {
 		meta.AcceptedAt = time.Now()
+		// The port has counted since the accept: TLS took its share.
+		if h, ok := nc.(interface{ HandshakeDeadline() time.Time }); ok && !h.HandshakeDeadline().IsZero() {
+			meta.AcceptedAt = h.HandshakeDeadline().Add(-s.cfg.ConnectTimeout)
+		}
 	}
 	if meta.Peer == nil {
 		meta.Peer = nc.RemoteAddr()
@@ -284,7 +288,11 @@ func (s *Server) closed(c *Conn, why cause) {
 	if why.kind == closeAdmin {
 		ev = evKicked
 	}
-	s.ev.log(zap.InfoLevel, ev, "client disconnected", s.fields(c, zap.String("reason", why.kind.String()), zap.String("err", why.msg))...)
+	what := why.msg
+	if why.err != nil {
+		what += ": " + why.err.Error()
+	}
+	s.ev.log(zap.InfoLevel, ev, "client disconnected", s.fields(c, zap.String("reason", why.kind.String()), zap.String("err", what))...)
 }
 
 func (s *Server) fields(c *Conn, more ...zap.Field) []zap.Field {

@@ -249,6 +249,7 @@ func (c *Conn) push0(f *fanout, retain bool) {
 	if !own {
 		b = f.encoded(c.version, retain)
 	}
+	defer c.guard("fan-out")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -277,6 +278,7 @@ func (c *Conn) push0(f *fanout, retain bool) {
 // push sends the message with QoS 1 or 2 to a session without inbox, or queues
 // it until the client's Receive Maximum has room.
 func (c *Conn) push(f *fanout, qos byte, retain bool) {
+	defer c.guard("fan-out")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause.kind != 0 {

@@ -20,8 +20,10 @@ const Wait = 10 * time.Second
 type Client struct {
 	NC      net.Conn
 	Version mqtt.Version
-	rd      *mqtt.Reader
-	kept    []mqtt.Packet
+	// Server is the other end, if the client was made by Node.Dial.
+	Server *PipeConn
+	rd     *mqtt.Reader
+	kept   []mqtt.Packet
 }
 
 // NewClient returns a client on an open connection.

@@ -120,7 +120,9 @@ func (n *Node) Dial(v mqtt.Version) *Client { return n.DialPipe(v, 64<<10) }
 func (n *Node) DialPipe(v mqtt.Version, capacity int) *Client {
 	a, b := Pipe(capacity)
 	n.Server.Serve(b, session.Meta{Listener: "test", Transport: "pipe"})
-	return NewClient(a, v)
+	c := NewClient(a, v)
+	c.Server = b
+	return c
 }
 
 // Set changes the faults.
