@@ -80,7 +80,8 @@ func TestGoodHistories(t *testing.T) {
 			deliver(1, 2, 2, 1, true, 30).ack(1, 2, 1, 33).drained(2, 50),
 		"sent again by the publisher": begun().
 			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
-			deliver(1, 1, 1, 1, false, 12).connect("p", 2, 20, true).deliver(1, 1, 1, 2, false, 30).drained(1, 50),
+			deliver(1, 1, 1, 1, false, 12).connect("p", 2, 20, true).
+			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).deliver(1, 1, 1, 2, false, 30).drained(1, 50),
 		"unknown outcome, arrived": begun().
 			add(Event{Kind: Publish, T: 10, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).deliver(1, 1, 1, 1, false, 12).drained(1, 50),
 		"unknown outcome, lost": begun().
@@ -133,6 +134,10 @@ func TestPlantedViolations(t *testing.T) {
 		{"QoS 2 with DUP under another id", "I2", begun().publish(1, 2, 10).deliver(1, 2, 1, 1, false, 12).reconnect(20).deliver(1, 2, 2, 2, true, 30).drained(2, 50)},
 		{"QoS 2 after the handshake", "I2", begun().publish(1, 2, 10).deliver(1, 2, 1, 1, false, 12).ack(1, 1, 1, 14).reconnect(20).deliver(1, 2, 2, 1, true, 30).drained(2, 50)},
 		{"QoS 1 twice for no reason", "I3", begun().publish(1, 1, 10).deliver(1, 1, 1, 1, false, 12).deliver(1, 1, 1, 2, false, 14).drained(1, 50)},
+		{"QoS 1 twice because the publisher reconnected and sent nothing again", "I3", begun().publish(1, 1, 10).connect("p", 2, 11, true).
+			deliver(1, 1, 1, 1, false, 12).deliver(1, 1, 1, 2, false, 14).drained(1, 50)},
+		{"QoS 2 twice because the publisher sent it again", "I2", begun().publish(1, 2, 10).add(Event{Kind: Resent, T: 11, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).
+			deliver(1, 2, 1, 1, false, 12).deliver(1, 2, 1, 2, false, 14).drained(1, 50)},
 		{"retransmitted within a connection", "I3", begun().publish(1, 1, 10).deliver(1, 1, 1, 1, false, 12).deliver(1, 1, 1, 1, true, 14).drained(1, 50)},
 		{"first receptions swapped", "I4", begun().publish(1, 1, 10).publish(2, 1, 11).deliver(2, 1, 1, 1, false, 13).deliver(1, 1, 1, 2, false, 14).drained(1, 50)},
 		{"redelivery swapped", "I4", begun().publish(1, 1, 10).publish(2, 1, 11).deliver(1, 1, 1, 1, false, 13).deliver(2, 1, 1, 2, false, 14).reconnect(20).
@@ -188,6 +193,7 @@ func TestUndrainedSessionsAreNamed(t *testing.T) {
 func TestImpossibleHistories(t *testing.T) {
 	for name, s := range map[string]*story{
 		"twice":         begun().publish(1, 1, 10).publish(1, 1, 11),
+		"never sent":    begun().add(Event{Kind: Resent, T: 11, Client: "p", Topic: "a/b", Seq: 1}),
 		"back in time":  new(story).add(Event{Kind: Publish, T: 10, End: 9, Client: "p"}),
 		"unknown kinds": new(story).add(Event{Kind: "dance", T: 1}),
 	} {

@@ -33,11 +33,10 @@ type matchKey struct {
 	topic  string
 }
 
-// publish is one message with what happened to its publisher meanwhile.
+// publish is one message.
 type publish struct {
 	*Event
-	// again: the publisher may have sent it more than once, because it connected anew before the answer came.
-	again bool
+	again bool // its publisher sent it more than once
 }
 
 // client is one session id over the whole run.
@@ -74,9 +73,6 @@ func newIndex(events []Event) (*index, error) {
 			return nil, err
 		}
 	}
-	for i := range x.pubs {
-		x.pubs[i].again = x.connectedDuring(x.pubs[i].Event)
-	}
 	return x, nil
 }
 
@@ -102,6 +98,12 @@ func (x *index) add(e *Event) error {
 		}
 		x.pubOf[key] = int32(len(x.pubs))
 		x.pubs = append(x.pubs, publish{Event: e})
+	case Resent:
+		i, ok := x.pubOf[msgKey{e.Client, e.Topic, e.Seq}]
+		if !ok {
+			return fmt.Errorf("history: %s sent %d to %s again, which it never sent", e.Client, e.Seq, e.Topic)
+		}
+		x.pubs[i].again = true
 	case Connect:
 		x.client(e.Client).connect(e)
 	case Closed:
@@ -195,21 +197,6 @@ func (c *client) end(surely, gone int64) {
 }
 
 func answered(e *Event) bool { return e.End != 0 && e.Err == "" }
-
-// connectedDuring tells whether the publisher of a message connected anew while it waited for the answer.
-func (x *index) connectedDuring(p *Event) bool {
-	i, ok := x.clientOf[p.Client]
-	if !ok {
-		return false
-	}
-	conns := x.clients[i].conns
-	end := p.End
-	if end == 0 {
-		end = forever
-	}
-	at := sort.Search(len(conns), func(i int) bool { return conns[i].T > p.T })
-	return at < len(conns) && conns[at].T < end
-}
 
 // candidates returns the subscriptions of a client that match a topic.
 func (x *index) candidates(ci int32, topic string) []*subscription {

@@ -23,6 +23,8 @@ type Client struct {
 	live       *Conn                      // the last connection that was answered
 	publishes  map[uint16]*checker.Event  // sent and not answered, by packet id
 	open       map[message]*checker.Event // the same, by message
+	answered   map[message]bool           // the last publishes that were answered
+	order      []message                  // of answered, oldest first
 	received   map[uint16]*checker.Event  // delivered and not acknowledged
 	deliveries uint64
 	lastAt     int64
@@ -39,7 +41,7 @@ type message struct {
 func New(rec *checker.Recorder, run, id string) *Client {
 	return &Client{
 		id: id, run: run, rec: rec, publishes: map[uint16]*checker.Event{},
-		open: map[message]*checker.Event{}, received: map[uint16]*checker.Event{},
+		open: map[message]*checker.Event{}, answered: map[message]bool{}, received: map[uint16]*checker.Event{},
 	}
 }
 
@@ -87,6 +89,20 @@ func (c *Client) Unanswered() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open)
+}
+
+// answeredKept is how many answered publishes are remembered: a client whose connection broke before it looked at an answer
+// that had come sends the message again. It is more than any client here has in flight.
+const answeredKept = 4096
+
+func (c *Client) rememberLocked(m message) {
+	delete(c.open, m)
+	c.answered[m] = true
+	c.order = append(c.order, m)
+	if len(c.order) > answeredKept {
+		delete(c.answered, c.order[0])
+		c.order = c.order[1:]
+	}
 }
 
 // Drained notes that the client read everything that there was.
@@ -245,8 +261,11 @@ func (t *Conn) sentPublish(header byte, c *cursor) {
 		return // not one of ours: a test that sends other payloads checks them itself
 	}
 	key := message{p.Topic, p.Seq}
-	if e := t.c.open[key]; e != nil {
-		t.c.publishes[p.PacketID] = e // sent again
+	if e := t.c.open[key]; e != nil || t.c.answered[key] {
+		if e != nil {
+			t.c.publishes[p.PacketID] = e
+		}
+		t.c.rec.Add(checker.Event{Kind: checker.Resent, T: p.T, Client: t.c.id, Conn: t.n, Topic: p.Topic, Seq: p.Seq, PacketID: p.PacketID, Dup: p.Dup})
 		return
 	}
 	e := p
@@ -390,7 +409,7 @@ func (t *Conn) gotAck(id uint16, code byte) {
 		return // the end of a QoS 2 handshake, or an answer that was given before
 	}
 	delete(t.c.publishes, id)
-	delete(t.c.open, message{e.Topic, e.Seq})
+	t.c.rememberLocked(message{e.Topic, e.Seq})
 	e.End, e.Code = t.c.rec.Now(), code
 	if code < 0x80 {
 		t.c.acked++

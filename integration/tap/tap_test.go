@@ -106,7 +106,8 @@ func TestVersion311(t *testing.T) {
 	s.client(packet(0x32, "a/b", uint16(9), payload("x", "a/b", 1)))
 	s.client(packet(0x3A, "a/b", uint16(9), payload("x", "a/b", 1))) // again, with DUP
 	s.fromServer(packet(0x40, uint16(9)))
-	s.fromServer(packet(0x40, uint16(9))) // the answer to the second copy
+	s.fromServer(packet(0x40, uint16(9)))                            // the answer to the second copy
+	s.client(packet(0x3A, "a/b", uint16(9), payload("x", "a/b", 1))) // it had not seen the answer
 	s.client(packet(0x34, "a/b", uint16(10), payload("x", "a/b", 2)))
 	s.fromServer(packet(0x50, uint16(10)))
 	s.fromServer(packet(0x70, uint16(10)))
@@ -134,7 +135,9 @@ func TestVersion311(t *testing.T) {
 		with(checker.Connect, func(e *checker.Event) { e.Node, e.Expiry = "n1", checker.Never }),
 		with(checker.Subscribe, func(e *checker.Event) { e.Node, e.Topic, e.QoS, e.Code = "n1", "a/#", 1, 1 }),
 		with(checker.Subscribe, func(e *checker.Event) { e.Node, e.Topic, e.QoS, e.Code = "n1", "b", 2, 0x80 }),
+		with(checker.Resent, func(e *checker.Event) { e.End, e.Topic, e.Seq, e.PacketID, e.Dup = 0, "a/b", 1, 9, true }),
 		with(checker.Publish, func(e *checker.Event) { e.Topic, e.Seq, e.QoS = "a/b", 1, 1 }),
+		with(checker.Resent, func(e *checker.Event) { e.End, e.Topic, e.Seq, e.PacketID, e.Dup = 0, "a/b", 1, 9, true }),
 		with(checker.Publish, func(e *checker.Event) { e.Topic, e.Seq, e.QoS = "a/b", 2, 2 }),
 		with(checker.Publish, func(e *checker.Event) { e.Topic, e.Seq = "a/b", 3 }),
 		with(checker.Deliver, func(e *checker.Event) {
