@@ -266,7 +266,11 @@ func (n *Node) fatal(err error) {
 	if !n.failed.CompareAndSwap(nil, &err) {
 		return
 	}
-	n.lg.Error("storage failed, the node stops at once", zap.String("event", "storage.failstop"), zap.Error(err))
+	if errors.Is(err, ErrIdentity) || errors.Is(err, raftfsm.ErrIdentity) {
+		n.lg.Error("this data directory must not run", zap.String("event", "guard.refused"), zap.Error(err))
+	} else {
+		n.lg.Error("storage failed, the node stops at once", zap.String("event", "storage.failstop"), zap.Error(err))
+	}
 	if n.cfg.Fatal != nil {
 		n.cfg.Fatal(err)
 	}

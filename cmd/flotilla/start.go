@@ -71,8 +71,11 @@ func (a *app) start(c *cli.Context) error {
 		return err
 	}
 	nodeConfig.Logger, nodeConfig.Registerer = lg, reg
-	nodeConfig.Fatal = func(error) {
+	nodeConfig.Fatal = func(err error) {
 		_ = lg.Sync()
+		if errors.Is(err, cluster.ErrIdentity) || errors.Is(err, raftfsm.ErrIdentity) {
+			os.Exit(exitIdentity)
+		}
 		os.Exit(exitFailStop) // at once: nothing more may be acknowledged
 	}
 
@@ -155,6 +158,7 @@ func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.
 	}
 	p.admin = l.Addr().String()
 	p.node.SetAdminAddr(p.admin)
+	p.lg.Info("listening", zap.String("event", "listener.up"), zap.String("listener", "admin"), zap.String("addr", p.admin))
 	p.served = make(chan error, 1) // one server, one end
 	go func() { p.served <- p.api.Serve(l) }()
 	return nil
@@ -163,7 +167,6 @@ func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.
 // run waits for a signal and stops. The API answers until the node has
 // stopped, so that its probes show the drain.
 func (p *process) run(ctx context.Context) error {
-	p.announce("server.start", "node started")
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	ready := p.watchReady(watching)
@@ -190,10 +193,10 @@ func (p *process) run(ctx context.Context) error {
 }
 
 // announce logs all addresses as they are.
-func (p *process) announce(event, msg string) {
+func (p *process) announce() {
 	a := p.node.Addrs()
-	p.lg.Info(msg, zap.String("event", event), zap.String("version", version), zap.String("mqtt_addr", a.MQTT), zap.String("mqtts_addr", a.MQTTS),
-		zap.String("cluster_addr", a.Cluster), zap.String("admin_addr", p.admin))
+	p.lg.Info("node is ready", zap.String("event", "server.ready"), zap.String("version", version), zap.String("mqtt_addr", a.MQTT),
+		zap.String("mqtts_addr", a.MQTTS), zap.String("cluster_addr", a.Cluster), zap.String("admin_addr", p.admin))
 }
 
 // watchReady announces the moment when the node becomes ready. The channel is
@@ -211,7 +214,7 @@ func (p *process) watchReady(ctx context.Context) <-chan struct{} {
 			case <-tick.C:
 			}
 			if allOK(p.node.ReadyChecks()) {
-				p.announce("server.ready", "node is ready")
+				p.announce()
 				return
 			}
 		}
