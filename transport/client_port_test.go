@@ -686,3 +686,29 @@ func TestGatherCopies(t *testing.T) {
 		}
 	}
 }
+
+// Close in the middle of accepts, again and again (for the race detector).
+func TestCloseRacesWithAccept(t *testing.T) {
+	for range 30 {
+		synctest.Test(t, func(t *testing.T) {
+			hub := transporttest.NewHub()
+			p := openClients(t, func(c *ClientConfig) { c.Network, c.Addr = hub.Node("n1"), "n1:1883" })
+			x := hub.Node("x")
+			dialled := make(chan struct{})
+			go func() {
+				defer close(dialled)
+				for range 20 {
+					c, err := x.Dial(t.Context(), p.Addr().String())
+					if err != nil {
+						return
+					}
+					_, _ = c.Write([]byte{firstMQTT})
+					defer c.Close()
+				}
+			}()
+			_, _ = p.Accept()
+			p.Close()
+			<-dialled
+		})
+	}
+}

@@ -101,11 +101,11 @@ func (in *intake) take(raw net.Conn) {
 		t.kill()
 		return
 	}
+	t.arm()
 	if !in.conns.add(t) {
 		t.kill()
 		return
 	}
-	t.arm()
 	if in.prepare == nil {
 		in.pass(t)
 		return

@@ -21,12 +21,12 @@ type tracked struct {
 
 	raw      net.Conn // what the network gave us; closing it never blocks
 	deadline time.Time
-	timer    *time.Timer
 	state    atomic.Int32
 	release  func() // gives the pending slot back; idempotent
 	once     sync.Once
 
 	mu     sync.Mutex
+	timer  *time.Timer // closes the connection at the deadline
 	closed bool
 	undo   []func() // what Close does besides: leave the sets it is in
 }
@@ -45,6 +45,8 @@ func newTracked(raw net.Conn, deadline time.Time, release func()) *tracked {
 // arm starts the deadline. Whatever the layers above do with read deadlines,
 // a connection that nobody took over by then is closed.
 func (t *tracked) arm() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.timer = time.AfterFunc(time.Until(t.deadline), func() {
 		if t.state.CompareAndSwap(statePending, stateExpired) {
 			t.kill()
@@ -58,10 +60,16 @@ func (t *tracked) handOver() bool {
 	if !t.state.CompareAndSwap(statePending, stateHanded) {
 		return false
 	}
+	t.disarm()
+	return true
+}
+
+func (t *tracked) disarm() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.timer != nil {
 		t.timer.Stop()
 	}
-	return true
 }
 
 func (t *tracked) expired() bool { return t.state.Load() == stateExpired }
@@ -90,9 +98,7 @@ func (t *tracked) finish() {
 			fn()
 		}
 		t.release()
-		if t.timer != nil {
-			t.timer.Stop()
-		}
+		t.disarm()
 	})
 }
 
