@@ -92,6 +92,10 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 		}
 	}
 	if t == nil {
+		// Whether an empty tenant is in memory must decide nothing: it is no state.
+		if retain {
+			return command.OK
+		}
 		return command.NoMatch
 	}
 	msg := s.newMessage(p.Message, s.expiryOf(m))
@@ -198,7 +202,6 @@ func (s *Shard) dropOldest(ss *session) (bool, error) {
 			s.finishCold(ss, c.seq)
 			delete(s.cold, coldKey{ss.sid, c.seq})
 			b.dropFrom = c.seq + 1
-			s.checkFull(ss)
 			return true, nil
 		}
 	}
@@ -206,7 +209,6 @@ func (s *Shard) dropOldest(ss *session) (bool, error) {
 		if e := b.at(seq); e.bits&bitLive != 0 && e.bits&bitReceived == 0 {
 			s.finish(ss, seq)
 			b.dropFrom = seq + 1
-			s.checkFull(ss)
 			return true, nil
 		}
 	}

@@ -108,7 +108,7 @@ func (s *Shard) coldAt(ss *session, seq uint64) (coldEntry, bool) {
 	}
 	c, ok := s.cold[coldKey{ss.sid, seq}]
 	if ok && b.recv.contains(seq) {
-		c = coldEntry{seq: seq, bits: c.bits | bitReceived}
+		c = coldEntry{seq: seq, bits: receivedBits}
 	}
 	return c, ok
 }

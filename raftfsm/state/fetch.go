@@ -21,7 +21,7 @@ type fetch struct {
 	sid               uint64
 	next              uint64 // where to go on
 	end               uint64 // sequences from here on are hot
-	dead              rangeSet
+	dead, recv        rangeSet
 	clock             int64
 	dupTo             uint64
 
@@ -117,6 +117,7 @@ func (f *fetch) plan() (fetchStep, error) {
 	f.end, f.dupTo = b.hot, b.dupTo
 	if f.next < b.hot && b.coldLive() > 0 {
 		f.dead = append(rangeSet(nil), b.dead[b.dead.find(f.next):]...)
+		f.recv = append(rangeSet(nil), b.recv[b.recv.find(f.next):]...)
 		return fetchCold, nil
 	}
 	f.hot(b)
@@ -150,8 +151,7 @@ func (f *fetch) add(it *fetched) bool {
 			return true // expired before its delivery began
 		}
 		// Its delivery may have begun: free the packet id on both sides.
-		it.bits |= bitReceived
-		it.body, it.ids, it.expiresAt = nil, nil, 0
+		*it = fetched{seq: it.seq, bits: receivedBits}
 	}
 	if len(f.items) > 0 && (len(f.items) >= f.maxMsgs || f.bytes+len(it.body) > f.maxBytes) {
 		return false
@@ -186,7 +186,12 @@ func (f *fetch) readCold() (bool, error) {
 			bad = err
 			return false
 		}
-		it := fetched{seq: seq, bits: c.bits, ids: c.ids, expiresAt: c.expiresAt, body: append([]byte(nil), body...)}
+		it := fetched{seq: seq, bits: c.bits, ids: c.ids, expiresAt: c.expiresAt}
+		if f.recv.contains(seq) {
+			it, c.shared = fetched{seq: seq, bits: receivedBits}, 0
+		} else {
+			it.body = append([]byte(nil), body...)
+		}
 		n := len(f.items)
 		if c.shared != 0 {
 			f.bytes += int(c.size) // its body comes below
@@ -242,7 +247,7 @@ func (f *fetch) recheck() (fetchStep, error) {
 		case it.seq < b.floor || b.dead.contains(it.seq):
 			continue
 		case b.recv.contains(it.seq):
-			it = fetched{seq: it.seq, bits: bitQoS2 | bitReceived}
+			it = fetched{seq: it.seq, bits: receivedBits}
 		}
 		keep = append(keep, it)
 	}

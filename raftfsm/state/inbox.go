@@ -17,6 +17,8 @@ const (
 	bitLive     entryBits = 1 << 7 // memory only: not a tombstone
 
 	logicalBits = bitQoS2 | bitRetain | bitReceived
+	// receivedBits are all that is left of an entry in state Received.
+	receivedBits = bitQoS2 | bitReceived
 )
 
 // entry is a hot inbox entry.

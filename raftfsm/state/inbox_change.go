@@ -105,10 +105,10 @@ func (s *Shard) receive(ss *session, seq uint64) bool {
 		b.recv.add(seq)
 		s.unstore(ss, &c)
 	}
-	c = coldEntry{seq: seq, bits: c.bits | bitReceived}
+	c = coldEntry{seq: seq, bits: receivedBits}
 	if e != nil {
 		s.release(e.msg)
-		*e = entry{bits: e.bits | bitReceived}
+		*e = entry{bits: receivedBits | bitLive}
 	}
 	h = c.hash(ss.sid)
 	b.sum.add(h)

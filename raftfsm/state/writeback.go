@@ -152,7 +152,7 @@ func (w *writer) inbox(sid uint64, b *inbox) {
 	}
 	for _, r := range b.recv {
 		for seq := r.From; seq <= r.To; seq++ {
-			w.set(keyU64s(w.key[:0], keyEntry, sid, seq), append(w.val[:0], byte(bitQoS2|bitReceived)))
+			w.set(keyU64s(w.key[:0], keyEntry, sid, seq), append(w.val[:0], byte(receivedBits)))
 		}
 	}
 	for _, r := range b.dead {
