@@ -52,12 +52,12 @@ func BenchmarkGroupDial(b *testing.B) {
 func TestIdleClientCost(t *testing.T) {
 	p := openClients(t, func(c *ClientConfig) { c.Logger = zap.NewNop() })
 	const n = 200
-	goroutines, before := runtime.NumGoroutine(), heap()
+	running, before := goroutines(), heap()
 	for range n {
 		mustWrite(t, dialRaw(t, nil, p.Addr()), "\x10")
 		mustAccept(t, p)
 	}
-	waitFor(t, "no goroutine per connection", func() bool { return runtime.NumGoroutine() <= goroutines })
+	waitFor(t, "no goroutine per connection", func() bool { return goroutines() <= running })
 	per := (heap() - before) / n // both ends, and the test's own bookkeeping
 	t.Logf("%d bytes per connection", per)
 	if per > 4096 {
