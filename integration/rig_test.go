@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/flotilla-mqtt/flotilla/integration/checker"
 	"github.com/flotilla-mqtt/flotilla/integration/harness"
 )
 
@@ -54,5 +56,30 @@ func TestRigAgainstReferenceBroker(t *testing.T) {
 	r := tr.drain(30 * time.Second)
 	if r.Acked[1] == 0 || r.Acked[2] == 0 || r.MustReach < 5*2000 {
 		t.Errorf("the rig made too little traffic: %s", r)
+	}
+}
+
+// TestCheckHistory checks a history that a run left behind: FLOTILLA_CHECK=file.
+func TestCheckHistory(t *testing.T) {
+	path := os.Getenv("FLOTILLA_CHECK")
+	if path == "" {
+		t.Skip("FLOTILLA_CHECK names no history")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	events, err := checker.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := checker.Check(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report)
+	if !report.OK() {
+		t.Fail()
 	}
 }

@@ -13,11 +13,25 @@ type leaders struct {
 
 	mu   sync.Mutex
 	seen map[term]string // guarded by mu
+	last map[int64]term  // guarded by mu: highest term by group
 }
 
 type term struct{ group, term int64 }
 
-func newLeaders(w *World) *leaders { return &leaders{w: w, seen: map[term]string{}} }
+func newLeaders(w *World) *leaders { return &leaders{w: w, seen: map[term]string{}, last: map[int64]term{}} }
+
+// latest is the node that began to lead a group last, nil if none did.
+func (l *leaders) latest(group int64) *machine {
+	l.mu.Lock()
+	node := l.seen[l.last[group]]
+	l.mu.Unlock()
+	for _, m := range l.w.nodes {
+		if m.id == node {
+			return m
+		}
+	}
+	return nil
+}
 
 // core taps a logger.
 func (l *leaders) core(next zapcore.Core) zapcore.Core { return leaderCore{Core: next, l: l} }
@@ -27,6 +41,9 @@ func (l *leaders) leads(node string, at term) {
 	first, seen := l.seen[at]
 	if !seen {
 		l.seen[at] = node
+	}
+	if at.term > l.last[at.group].term {
+		l.last[at.group] = at
 	}
 	l.mu.Unlock()
 	if seen && first != node {

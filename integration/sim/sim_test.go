@@ -1,31 +1,88 @@
 package sim
 
 import (
+	"os"
+	"runtime/pprof"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
 )
 
-func TestForms(t *testing.T) {
-	dir := t.TempDir()
-	real := time.Now()
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		w := NewWorld(t, Options{Seed: 1, Dir: dir})
-		for _, m := range w.nodes {
-			w.Start(m)
-		}
-		if err := w.WaitReady(); err != nil {
-			t.Error(err)
-		}
-		t.Logf("ready after %v", time.Since(start))
-		if err := w.Equal(); err != nil {
-			t.Error(err)
-		}
-		w.Close(false)
-		if _, err := w.Verdict(); err != nil {
-			t.Error(err)
-		}
+const (
+	// seedsDefault is how many seeds a plain go test plays.
+	seedsDefault = 10
+	faultTime    = 20 * time.Second
+	// realLimit is how long a seed may take in real time: a wedged cluster spins in fake time for ever.
+	realLimit = 2 * time.Minute
+)
+
+// bubble runs fn in a bubble, with a watchdog in real time.
+func bubble(t *testing.T, fn func(t *testing.T)) {
+	t.Helper()
+	dog := time.AfterFunc(realLimit, func() {
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		panic("the simulation hangs: see the goroutines above")
 	})
-	t.Log("real", time.Since(real))
+	defer dog.Stop()
+	synctest.Test(t, fn)
+}
+
+func options(t *testing.T, seed uint64, dir string) Options {
+	o := Options{Seed: seed, Dir: dir}
+	if os.Getenv("FLOTILLA_SIM_LOG") != "" {
+		lg, err := zap.NewDevelopment()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Log = lg
+	}
+	return o
+}
+
+func TestWithoutFaults(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, func(t *testing.T) {
+		w := NewWorld(t, options(t, 2, dir))
+		w.Run(0)
+		report(t, w)
+	})
+}
+
+func TestSeeds(t *testing.T) {
+	first, n := uint64(1), seedsDefault
+	if v := os.Getenv("FLOTILLA_SIM_SEEDS"); v != "" {
+		n, _ = strconv.Atoi(v)
+	}
+	if v := os.Getenv("FLOTILLA_SIM_SEED"); v != "" {
+		first, _ = strconv.ParseUint(v, 10, 64)
+		if os.Getenv("FLOTILLA_SIM_SEEDS") == "" {
+			n = 1
+		}
+	}
+	for seed := first; seed < first+uint64(n); seed++ {
+		dir := t.TempDir()
+		real := time.Now()
+		bubble(t, func(t *testing.T) {
+			w := NewWorld(t, options(t, seed, dir))
+			w.Run(faultTime)
+			report(t, w)
+		})
+		t.Logf("seed %d: %v of real time", seed, time.Since(real).Round(time.Millisecond))
+		if t.Failed() {
+			t.Fatalf("seed %d failed: FLOTILLA_SIM_SEED=%d go test -run TestSeeds ./integration/sim", seed, seed)
+		}
+	}
+}
+
+func report(t *testing.T, w *World) {
+	r, err := w.Verdict()
+	if r != nil {
+		t.Log(r.String())
+	}
+	if err != nil {
+		t.Errorf("seed %d:\n%v", w.opt.Seed, err)
+	}
 }

@@ -26,6 +26,7 @@ const (
 	leaseRenew = 500 * time.Millisecond
 	leaseLost  = 2 * time.Second
 	linkDelay  = 200 * time.Microsecond
+	fsyncTime  = 500 * time.Microsecond
 	// readyLimit bounds every wait for a healed cluster, drainLimit the drain.
 	readyLimit = 60 * time.Second
 	drainLimit = 60 * time.Second
@@ -103,7 +104,7 @@ func NewWorld(tb testing.TB, opt Options) *World {
 	w.lead = newLeaders(w)
 	for i := range opt.Nodes {
 		id := fmt.Sprintf("n%d", i+1)
-		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk(), sync: 500 * time.Microsecond}
+		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk(), sync: fsyncTime}
 		m.disk.SetDelay(m.sync)
 		w.nodes = append(w.nodes, m)
 	}

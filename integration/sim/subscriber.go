@@ -1,0 +1,226 @@
+package sim
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/mqttc"
+	"github.com/flotilla-mqtt/flotilla/integration/checker"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// receiver notes what a session receives and acknowledges.
+type receiver struct {
+	c *client
+
+	mu   sync.Mutex
+	held map[uint16]checker.ID // guarded by mu: QoS 2 messages by packet id, until PUBREL
+	got  int                   // guarded by mu
+}
+
+func newReceiver(c *client) *receiver {
+	r := &receiver{c: c, held: map[uint16]checker.ID{}}
+	c.onPacket = r.packet
+	return r
+}
+
+func (r *receiver) packet(conn int32, pk mqtt.Packet) {
+	switch p := pk.(type) {
+	case *mqtt.Publish:
+		r.publish(conn, p)
+	case *mqtt.Pubrel:
+		r.mu.Lock()
+		id, ok := r.held[p.PacketID]
+		delete(r.held, p.PacketID)
+		r.mu.Unlock()
+		if ok {
+			r.acked(conn, id, p.PacketID)
+		}
+	}
+}
+
+func (r *receiver) publish(conn int32, p *mqtt.Publish) {
+	ev := checker.Event{
+		Kind: checker.Deliver, T: r.c.w.hist.now(), Client: r.c.name, Conn: conn, Topic: string(p.Topic),
+		PacketID: p.PacketID, QoS: p.QoS, Dup: p.Dup, Retain: p.Retain,
+	}
+	id, err := checker.ParsePayload(p.Payload)
+	switch {
+	case err != nil:
+		ev.Err = err.Error()
+	case id.Topic != ev.Topic:
+		ev.Err = "a message of topic " + id.Topic + " came with topic " + ev.Topic
+	}
+	ev.Publisher, ev.Seq = id.Publisher, id.Seq
+	r.c.w.rec.Add(ev)
+	r.mu.Lock()
+	r.got++
+	if p.QoS == 2 {
+		r.held[p.PacketID] = id
+	}
+	r.mu.Unlock()
+	if p.QoS == 1 {
+		r.acked(conn, id, p.PacketID)
+	}
+}
+
+func (r *receiver) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got
+}
+
+func (r *receiver) acked(conn int32, id checker.ID, pid uint16) {
+	r.c.w.rec.Add(checker.Event{
+		Kind: checker.Acked, T: r.c.w.hist.now(), Client: r.c.name, Conn: conn, Publisher: id.Publisher, Topic: id.Topic, Seq: id.Seq, PacketID: pid,
+	})
+}
+
+// subscriber is a durable session with one filter that comes and goes.
+type subscriber struct {
+	*client
+	in     *receiver
+	filter string
+	qos    byte
+	ready  chan struct{} // closed after the first SUBACK
+}
+
+func (w *World) newSubscriber(name, filter string, qos byte) *subscriber {
+	c := w.newClient(name)
+	return &subscriber{client: c, in: newReceiver(c), filter: filter, qos: qos, ready: make(chan struct{})}
+}
+
+// run comes and goes until settle is closed, then stays until stop is.
+func (s *subscriber) run(settle, stop <-chan struct{}) {
+	subscribed := false
+	for {
+		mc := s.connect(stop)
+		if mc == nil {
+			return
+		}
+		if !subscribed && s.subscribe(mc, s.filter, s.qos) {
+			subscribed = true
+			close(s.ready)
+		}
+		if !subscribed {
+			_ = mc.Close() // it never fails
+			continue
+		}
+		if s.stay(mc, settle, stop) {
+			return
+		}
+	}
+}
+
+// stay reads for a while, and now and then sends a fence; it tells whether the end has come.
+func (s *subscriber) stay(mc *mqttc.Client, settle, stop <-chan struct{}) bool {
+	defer s.end(mc)
+	life := time.NewTimer(s.between(300*time.Millisecond, 5*time.Second))
+	defer life.Stop()
+	fence := time.NewTicker(700 * time.Millisecond)
+	defer fence.Stop()
+	for {
+		select {
+		case <-mc.Done():
+			return false
+		case <-stop:
+			return true
+		case <-life.C:
+			select {
+			case <-settle:
+			default:
+				return false
+			}
+		case <-fence.C:
+			if !s.subscribe(mc, s.filter, s.qos) {
+				return false
+			}
+		}
+	}
+}
+
+// prober holds I5 and I6: one session subscribes to a fresh filter on one node, and at once a publisher on another node
+// publishes there; then it unsubscribes, and what is published next must not come.
+type prober struct {
+	sub *subscriber
+	pub *publisher
+}
+
+func (w *World) newProber(name string) *prober {
+	return &prober{sub: w.newSubscriber(name+"-s", "", 1), pub: w.newPublisher(name+"-p", "", 1, time.Millisecond)}
+}
+
+// run probes until settle is closed. Then its publishes are answered and its session drains until stop is closed.
+func (p *prober) run(settle, stop <-chan struct{}) {
+	defer p.pub.report()
+	for round := 0; ; round++ {
+		select {
+		case <-settle:
+			p.settle(stop)
+			return
+		default:
+		}
+		p.round(round, stop)
+		if !p.sub.pause(settle, 50*time.Millisecond, 300*time.Millisecond) {
+			continue
+		}
+	}
+}
+
+func (p *prober) round(n int, stop <-chan struct{}) {
+	sub := p.sub.connect(stop)
+	if sub == nil {
+		return
+	}
+	defer p.sub.end(sub)
+	pub := p.pub.connect(stop)
+	if pub == nil {
+		return
+	}
+	defer p.pub.end(pub)
+	if _, err := pub.Resend(context.Background()); err != nil {
+		return
+	}
+	for i := range 3 {
+		topic := topicName("probe", p.sub.name, n, i)
+		p.pub.topic = topic
+		if !p.sub.subscribe(sub, topic, 1) {
+			return
+		}
+		p.pub.send(pub)
+		if !p.pub.pause(pub.Done(), time.Millisecond, 20*time.Millisecond) {
+			return
+		}
+		if p.sub.rng.IntN(2) == 0 && p.sub.unsubscribe(sub, topic) {
+			p.pub.send(pub)
+		}
+	}
+}
+
+// settle answers and drains.
+func (p *prober) settle(stop <-chan struct{}) {
+	for {
+		sub := p.sub.connect(stop)
+		if sub == nil {
+			return
+		}
+		pub := p.pub.connect(stop)
+		if pub == nil {
+			_ = sub.Close() // it never fails
+			return
+		}
+		_, _ = pub.Resend(context.Background()) // a lost connection shows below
+		select {
+		case <-stop:
+		case <-sub.Done():
+		case <-pub.Done():
+		}
+		_, _ = sub.Close(), pub.Close() // they never fail
+		select {
+		case <-stop:
+			return
+		default:
+		}
+	}
+}
