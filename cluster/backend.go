@@ -30,13 +30,21 @@ func (n *Node) propose(ctx context.Context, shard uint32, encode func([]byte) []
 	}
 	ch := make(chan outcome, 1)
 	var settled atomic.Bool // by the outcome or by the end of ctx, whichever came first
-	err := n.lane(shard).add(ctx, encode, func(res command.Result, index uint64, err error) {
+	var undo doneFn
+	if late != nil {
+		undo = func(res command.Result, _ uint64, err error) {
+			if err == nil {
+				late(res)
+			}
+		}
+	}
+	err := n.lane(shard).addLate(ctx, encode, func(res command.Result, index uint64, err error) {
 		if settled.CompareAndSwap(false, true) {
 			ch <- outcome{res, index, err}
-		} else if err == nil && late != nil {
-			late(res)
+		} else if undo != nil {
+			undo(res, index, err)
 		}
-	})
+	}, undo)
 	if err != nil {
 		return command.Result{}, 0, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
 	}

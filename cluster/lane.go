@@ -57,6 +57,9 @@ type laneBatch struct {
 	acks    map[command.SessionRef]*pendingAck
 	// ackOrder are the acks as they were encoded, set by seal.
 	ackOrder []*pendingAck
+	// lates are told of an outcome that comes after the caller gave up, by the
+	// position of the command. Only commands that must be undone have one.
+	lates map[int]doneFn
 }
 
 // lane is the ordered, pipelined stream of commands from this node to one
@@ -146,6 +149,12 @@ func (b *laneBatch) takeDones() []doneFn {
 // the lane's lock and must not block. add blocks while the lane is full, until
 // ctx ends; then nothing was added.
 func (l *lane) add(ctx context.Context, encode func(dst []byte) []byte, done doneFn) error {
+	return l.addLate(ctx, encode, done, nil)
+}
+
+// addLate is add with a callback for an outcome that comes after done was told
+// that it is unknown.
+func (l *lane) addLate(ctx context.Context, encode func(dst []byte) []byte, done, late doneFn) error {
 	l.mu.Lock()
 	for l.bytes >= laneMaxBytes && l.inc != 0 {
 		space := l.space
@@ -160,6 +169,12 @@ func (l *lane) add(ctx context.Context, encode func(dst []byte) []byte, done don
 	if l.inc == 0 {
 		l.mu.Unlock()
 		return ErrLeaseLost
+	}
+	if late != nil {
+		if l.open.lates == nil {
+			l.open.lates = map[int]doneFn{}
+		}
+		l.open.lates[len(l.open.dones)] = late
 	}
 	notify := l.appendLocked(encode, done)
 	l.mu.Unlock()
@@ -350,13 +365,16 @@ func (l *lane) returned(b *laneBatch, gen uint64, res command.BatchResult, index
 	}
 	b.applied = true
 	l.retireLocked()
-	dones, acks, expired := b.dones, b.ackOrder, b.expired
-	b.dones, b.acks, b.ackOrder = nil, nil, nil
+	dones, acks := b.dones, b.ackOrder
+	if b.expired { // the callers have gone; some want to undo what came of it
+		dones = make([]doneFn, len(b.dones))
+		for i, late := range b.lates {
+			dones[i] = late
+		}
+	}
+	b.dones, b.acks, b.ackOrder, b.lates = nil, nil, nil, nil
 	l.mu.Unlock()
 	l.kick()
-	if expired {
-		return
-	}
 	if l.whole {
 		for _, done := range dones {
 			if done != nil {

@@ -170,7 +170,9 @@ func TestLaneGivesUp_I26(t *testing.T) {
 		start := time.Now()
 		var heard time.Duration
 		var got error
-		_ = l.add(ctx, publishOf("a"), func(_ command.Result, _ uint64, err error) { heard, got = time.Since(start), err })
+		undone := 0
+		_ = l.addLate(ctx, publishOf("a"), func(_ command.Result, _ uint64, err error) { heard, got = time.Since(start), err },
+			func(command.Result, uint64, error) { undone++ })
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if !errors.Is(got, ErrNoLeader) || heard < 6*time.Second || heard > 7*time.Second {
@@ -185,6 +187,9 @@ func TestLaneGivesUp_I26(t *testing.T) {
 		synctest.Wait()
 		if !ok {
 			t.Fatal("the lane did not go on after the leader came back")
+		}
+		if undone != 1 {
+			t.Fatalf("an outcome that came late was told %d times, want once", undone)
 		}
 		cancel()
 		wg.Wait()
