@@ -373,6 +373,7 @@ func TestSilentClientsAreClosedAtTheDeadline(t *testing.T) {
 					cfg.TLS = serverConfig(t, newAuthority(t))
 				}
 			})
+			synctest.Wait() // the port's own have started
 			before := goroutines()
 			conn := dialRaw(t, hub.Node("x"), p.Addr())
 			start := time.Now()
@@ -448,6 +449,7 @@ func TestStalledAcceptorIsBounded(t *testing.T) {
 			c.Network, c.Addr, c.PendingMax = hub.Node("n1"), "n1:1883", 100
 		})
 		x := hub.Node("x")
+		synctest.Wait() // the port's own have started
 		before := goroutines()
 		for i := range 500 {
 			conn := dialRaw(t, x, p.Addr())
