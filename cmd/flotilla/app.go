@@ -53,7 +53,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 permission, 4 not found, 5 server, 6 un
 // commandHelp prints one command.
 const commandHelp = `{{.Usage}}
 
-usage: {{template "helpNameTemplate" .}}{{if .VisibleFlags}} [flags]{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}{{if .Description}}
+usage: {{.HelpName}}{{if .VisibleFlags}} [flags]{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}{{if .Description}}
 
 {{.Description}}{{end}}{{if .VisibleFlags}}
 
@@ -64,7 +64,7 @@ flags:{{range .VisibleFlags}}
 // groupHelp prints a command that only holds others.
 const groupHelp = `{{.Usage}}
 
-usage: {{template "helpNameTemplate" .}} COMMAND
+usage: {{.HelpName}} COMMAND
 
 commands:{{range .VisibleCommands}}
   {{printf "%-14s" (join .Names ", ")}}{{.Usage}}{{end}}

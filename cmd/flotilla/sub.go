@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -52,9 +53,11 @@ type subRun struct {
 	format  string
 	verbose bool
 
+	mu      sync.Mutex
+	held    map[uint16]bool // under mu: QoS 2 packet ids that were printed and await PUBREL
 	printed int
-	failed  error         // of printing
-	reached chan struct{} // closed when count is reached or printing failed
+	failed  error           // of printing
+	reached chan struct{}   // closed when count is reached or printing failed
 }
 
 func (a *app) sub(c *cli.Context) error {
@@ -87,7 +90,7 @@ func (a *app) sub(c *cli.Context) error {
 }
 
 func (a *app) newSub(c *cli.Context) (s *subRun, patience time.Duration, err error) {
-	s = &subRun{app: a, count: c.Int("count"), format: c.String("output"), verbose: c.Bool("verbose"), reached: make(chan struct{})}
+	s = &subRun{app: a, count: c.Int("count"), format: c.String("output"), verbose: c.Bool("verbose"), reached: make(chan struct{}), held: map[uint16]bool{}}
 	if s.urls, err = brokers(c); err != nil {
 		return nil, 0, err
 	}
@@ -122,7 +125,7 @@ func (a *app) newSub(c *cli.Context) (s *subRun, patience time.Duration, err err
 		return nil, 0, usagef("--session-expiry needs a client id that stays: -i ID")
 	}
 	s.opt.ClientID, s.opt.SessionExpiry, s.opt.Clean = c.String("id"), expiry, expiry == 0
-	s.opt.Session, s.opt.OnMessage = mqttc.NewSession(), s.onMessage
+	s.opt.Session, s.opt.OnMessage, s.opt.OnPacket, s.opt.ManualAck = mqttc.NewSession(), s.onMessage, s.onPacket, true
 	return s, patience, nil
 }
 
@@ -174,6 +177,7 @@ func (s *subRun) once(ctx context.Context) error {
 		return err
 	}
 	if !c.SessionPresent() {
+		s.forget()
 		codes, err := c.Subscribe(ctx, s.filters...)
 		if err != nil {
 			_ = c.Close() // err says more
@@ -197,16 +201,50 @@ func (s *subRun) once(ctx context.Context) error {
 	}
 }
 
+// settleTime is how long sub waits for the end of QoS 2 handshakes.
+const settleTime = 2 * time.Second
+
 // leave disconnects after the last message was acknowledged.
 func (s *subRun) leave(c *mqttc.Client) error {
 	ctx, cancel := context.WithTimeout(context.Background(), mqttDialTimeout)
 	defer cancel()
-	_ = c.Disconnect(ctx, mqtt.Success) // all was printed
-	return nil
+	s.settle(ctx, c)
+	if err := c.Ping(ctx); err == nil { // the acknowledgements are on their way then
+		_ = c.Disconnect(ctx, mqtt.Success) // all was printed
+	}
+	return c.Close()
 }
 
-// onMessage prints a message. It runs on the client's reader.
-func (s *subRun) onMessage(_ *mqttc.Client, p *mqtt.Publish) {
+// settle waits until no printed QoS 2 message awaits its PUBREL.
+func (s *subRun) settle(ctx context.Context, c *mqttc.Client) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for s.holding() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.Done():
+			return
+		case <-poll.C:
+		}
+	}
+}
+
+func (s *subRun) holding() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.held)
+}
+
+// onMessage prints a message and acknowledges it: what was not printed stays
+// in a durable session. It runs on the client's reader.
+func (s *subRun) onMessage(c *mqttc.Client, p *mqtt.Publish) {
+	if p.QoS == 2 && s.holds(p.PacketID) {
+		_ = c.Ack(p.QoS, p.PacketID, mqtt.Success) // a lost connection brings it again
+		return
+	}
 	if s.failed != nil || (s.count > 0 && s.printed >= s.count) {
 		return
 	}
@@ -215,10 +253,49 @@ func (s *subRun) onMessage(_ *mqttc.Client, p *mqtt.Publish) {
 	} else {
 		s.failed = s.printText(p)
 	}
-	s.printed++
+	if s.failed == nil {
+		s.printed++
+		if p.QoS == 2 {
+			s.hold(p.PacketID, true)
+		}
+		if p.QoS > 0 {
+			_ = c.Ack(p.QoS, p.PacketID, mqtt.Success)
+		}
+	}
 	if s.failed != nil || s.printed == s.count {
 		close(s.reached)
 	}
+}
+
+// onPacket sees when a QoS 2 packet id is free for another message.
+func (s *subRun) onPacket(_ *mqttc.Client, p mqtt.Packet) bool {
+	if rel, ok := p.(*mqtt.Pubrel); ok {
+		s.hold(rel.PacketID, false)
+	}
+	return false
+}
+
+func (s *subRun) hold(id uint16, held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held {
+		s.held[id] = true
+		return
+	}
+	delete(s.held, id)
+}
+
+func (s *subRun) holds(id uint16) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[id]
+}
+
+// forget is for a session that the broker does not know any more.
+func (s *subRun) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.held)
 }
 
 func (s *subRun) printText(p *mqtt.Publish) error {

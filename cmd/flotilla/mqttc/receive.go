@@ -218,7 +218,10 @@ func (c *Client) onAnswer(id uint16, codes []mqtt.ReasonCode) {
 	answer <- response{codes: append([]mqtt.ReasonCode(nil), codes...)}
 }
 
+// onPong gives the answers to the writer first: who has pinged may rely on all
+// that came before the answer being acknowledged before what it sends next.
 func (c *Client) onPong() {
+	c.hand()
 	c.s.mu.Lock()
 	c.awaiting = false
 	var first chan<- response

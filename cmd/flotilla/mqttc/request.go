@@ -61,7 +61,8 @@ func (c *Client) startRequest(answer chan<- response, packet func(id uint16) mqt
 	return nil
 }
 
-// Ping sends PINGREQ and waits for the answer.
+// Ping sends PINGREQ and waits for the answer. What came before the answer is
+// then handled, and acknowledged before anything that is sent later.
 func (c *Client) Ping(ctx context.Context) error {
 	answer := make(chan response, 1)
 	c.s.mu.Lock()
