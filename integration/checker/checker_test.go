@@ -82,6 +82,8 @@ func TestGoodHistories(t *testing.T) {
 			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
 			deliver(1, 1, 1, 1, false, 12).connect("p", 2, 20, true).
 			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).deliver(1, 1, 1, 2, false, 30).drained(1, 50),
+		"QoS 2 twice after a PUBLISH that followed its PUBREL": begun().publish(1, 2, 10).add(Event{Kind: Resent, T: 20, Client: "p", Conn: 2, Topic: "a/b", Seq: 1, Err: "after PUBREL"}).
+			deliver(1, 2, 1, 1, false, 12).ack(1, 1, 1, 13).deliver(1, 2, 1, 2, false, 24).drained(1, 50),
 		"unknown outcome, arrived": begun().
 			add(Event{Kind: Publish, T: 10, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).deliver(1, 1, 1, 1, false, 12).drained(1, 50),
 		"unknown outcome, lost": begun().

@@ -214,6 +214,8 @@ func (w *walker) repeated(ci int32, p *publish, rec *reception, d *Event) {
 	}
 	if p.QoS == 2 && d.QoS == 2 {
 		switch {
+		case p.wrong:
+			w.r.ClientFault++ // to the broker it was another message
 		case c.acks && rec.ackedAt != 0:
 			w.r.add("I2", fmt.Sprintf("%s received %s again after its handshake was complete", c.name, message(d)), slice...)
 		case !d.Dup || d.PacketID != rec.last.PacketID:

@@ -10,7 +10,7 @@ const (
 	Subscribe   Kind = "subscribe"   // one filter: SUBSCRIBE sent, SUBACK received
 	Unsubscribe Kind = "unsubscribe" // one filter
 	Publish     Kind = "publish"     // PUBLISH first sent, PUBACK or PUBREC received (QoS 0: handed to the socket)
-	Resent      Kind = "resent"      // the same PUBLISH sent again
+	Resent      Kind = "resent"      // the same PUBLISH sent again; Err says that the client must not have done so
 	Deliver     Kind = "deliver"     // PUBLISH received
 	Acked       Kind = "acked"       // PUBACK or PUBCOMP sent for a delivery
 	Drained     Kind = "drained"     // the client was connected and reading until nothing came any more

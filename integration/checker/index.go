@@ -37,6 +37,7 @@ type matchKey struct {
 type publish struct {
 	*Event
 	again bool // its publisher sent it more than once
+	wrong bool // and broke the protocol in doing so
 }
 
 // client is one session id over the whole run.
@@ -103,7 +104,7 @@ func (x *index) add(e *Event) error {
 		if !ok {
 			return fmt.Errorf("history: %s sent %d to %s again, which it never sent", e.Client, e.Seq, e.Topic)
 		}
-		x.pubs[i].again = true
+		x.pubs[i].again, x.pubs[i].wrong = true, x.pubs[i].wrong || e.Err != ""
 	case Connect:
 		x.client(e.Client).connect(e)
 	case Closed:

@@ -48,6 +48,7 @@ type Report struct {
 	MustReach   int            // pairs of an acked publish and a session that it must reach
 	Duplicates  map[string]int // repeated deliveries of QoS 1, by explanation
 	Retransmits int            // QoS 2 deliveries that repeat one packet id with DUP
+	ClientFault int            // QoS 2 duplicates that follow from a publisher that broke the protocol
 	Undrained   []string       // sessions with durable subscriptions that never drained: I1 says nothing of them
 }
 
@@ -86,8 +87,8 @@ func (r *Report) add(rule, text string, slice ...*Event) {
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d events, %d connects, %d faults; acked %d QoS 1 and %d QoS 2 (%d QoS 0 sent), %d refused, %d without an answer; "+
-		"%d deliveries for %d promised; QoS 1 duplicates by explanation %v; %d QoS 2 retransmits",
-		r.Events, r.Connects, r.Faults, r.Acked[1], r.Acked[2], r.Acked[0], r.Refused, r.Unknown, r.Deliveries, r.MustReach, r.Duplicates, r.Retransmits)
+		"%d deliveries for %d promised; QoS 1 duplicates by explanation %v; %d QoS 2 retransmits, %d QoS 2 duplicates by the publisher's fault",
+		r.Events, r.Connects, r.Faults, r.Acked[1], r.Acked[2], r.Acked[0], r.Refused, r.Unknown, r.Deliveries, r.MustReach, r.Duplicates, r.Retransmits, r.ClientFault)
 	if n := r.Acked[1] + r.Acked[2]; n > 0 && r.Count["I1"] == 0 {
 		fmt.Fprintf(&b, "; 0 lost of %d acked: the rate is below %.1e (95 %%)", n, 3/float64(n))
 	}

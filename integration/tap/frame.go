@@ -12,6 +12,7 @@ const (
 	typePublish    = 3
 	typePuback     = 4
 	typePubrec     = 5
+	typePubrel     = 6
 	typePubcomp    = 7
 	typeSubscribe  = 8
 	typeSuback     = 9

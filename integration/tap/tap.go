@@ -25,6 +25,8 @@ type Client struct {
 	open       map[message]*checker.Event // the same, by message
 	answered   map[message]bool           // the last publishes that were answered
 	order      []message                  // of answered, oldest first
+	handshakes map[uint16]message         // QoS 2 between PUBREC and PUBREL
+	released   map[message]bool           // those of answered for which PUBREL was sent
 	received   map[uint16]*checker.Event  // delivered and not acknowledged
 	deliveries uint64
 	lastAt     int64
@@ -41,7 +43,8 @@ type message struct {
 func New(rec *checker.Recorder, run, id string) *Client {
 	return &Client{
 		id: id, run: run, rec: rec, publishes: map[uint16]*checker.Event{},
-		open: map[message]*checker.Event{}, answered: map[message]bool{}, received: map[uint16]*checker.Event{},
+		open: map[message]*checker.Event{}, answered: map[message]bool{},
+		handshakes: map[uint16]message{}, released: map[message]bool{}, received: map[uint16]*checker.Event{},
 	}
 }
 
@@ -101,6 +104,7 @@ func (c *Client) rememberLocked(m message) {
 	c.order = append(c.order, m)
 	if len(c.order) > answeredKept {
 		delete(c.answered, c.order[0])
+		delete(c.released, c.order[0])
 		c.order = c.order[1:]
 	}
 }
@@ -225,6 +229,12 @@ func (t *Conn) fromClient(header byte, body []byte) {
 		t.sentPublish(header, &c)
 	case typePuback, typePubcomp:
 		t.sentAck(c.u16())
+	case typePubrel:
+		id := c.u16()
+		if m, ok := t.c.handshakes[id]; ok {
+			t.c.released[m] = true
+			delete(t.c.handshakes, id)
+		}
 	case typeSubscribe, typeUnsub:
 		t.sentSubscribe(header>>4 == typeSubscribe, &c)
 	case typeDisconnect:
@@ -265,7 +275,11 @@ func (t *Conn) sentPublish(header byte, c *cursor) {
 		if e != nil {
 			t.c.publishes[p.PacketID] = e
 		}
-		t.c.rec.Add(checker.Event{Kind: checker.Resent, T: p.T, Client: t.c.id, Conn: t.n, Topic: p.Topic, Seq: p.Seq, PacketID: p.PacketID, Dup: p.Dup})
+		again := checker.Event{Kind: checker.Resent, T: p.T, Client: t.c.id, Conn: t.n, Topic: p.Topic, Seq: p.Seq, PacketID: p.PacketID, Dup: p.Dup}
+		if t.c.released[key] {
+			again.Err = "PUBLISH after its PUBREL" // v311:MQTT-4.3.3-1
+		}
+		t.c.rec.Add(again)
 		return
 	}
 	e := p
@@ -409,7 +423,11 @@ func (t *Conn) gotAck(id uint16, code byte) {
 		return // the end of a QoS 2 handshake, or an answer that was given before
 	}
 	delete(t.c.publishes, id)
-	t.c.rememberLocked(message{e.Topic, e.Seq})
+	m := message{e.Topic, e.Seq}
+	t.c.rememberLocked(m)
+	if e.QoS == 2 {
+		t.c.handshakes[id] = m
+	}
 	e.End, e.Code = t.c.rec.Now(), code
 	if code < 0x80 {
 		t.c.acked++

@@ -110,7 +110,10 @@ func TestVersion311(t *testing.T) {
 	s.client(packet(0x3A, "a/b", uint16(9), payload("x", "a/b", 1))) // it had not seen the answer
 	s.client(packet(0x34, "a/b", uint16(10), payload("x", "a/b", 2)))
 	s.fromServer(packet(0x50, uint16(10)))
+	s.client(packet(0x3C, "a/b", uint16(10), payload("x", "a/b", 2)))
+	s.client(packet(0x62, uint16(10)))
 	s.fromServer(packet(0x70, uint16(10)))
+	s.client(packet(0x3C, "a/b", uint16(10), payload("x", "a/b", 2))) // a fault of the client
 	s.client(packet(0x30, "a/b", payload("x", "a/b", 3)))
 	s.fromServer(packet(0x3B, "a/b", uint16(1), payload("p", "a/b", 4)))
 	s.client(packet(0x40, uint16(1)))
@@ -139,6 +142,10 @@ func TestVersion311(t *testing.T) {
 		with(checker.Publish, func(e *checker.Event) { e.Topic, e.Seq, e.QoS = "a/b", 1, 1 }),
 		with(checker.Resent, func(e *checker.Event) { e.End, e.Topic, e.Seq, e.PacketID, e.Dup = 0, "a/b", 1, 9, true }),
 		with(checker.Publish, func(e *checker.Event) { e.Topic, e.Seq, e.QoS = "a/b", 2, 2 }),
+		with(checker.Resent, func(e *checker.Event) { e.End, e.Topic, e.Seq, e.PacketID, e.Dup = 0, "a/b", 2, 10, true }),
+		with(checker.Resent, func(e *checker.Event) {
+			e.End, e.Topic, e.Seq, e.PacketID, e.Dup, e.Err = 0, "a/b", 2, 10, true, "PUBLISH after its PUBREL"
+		}),
 		with(checker.Publish, func(e *checker.Event) { e.Topic, e.Seq = "a/b", 3 }),
 		with(checker.Deliver, func(e *checker.Event) {
 			e.End, e.Topic, e.Publisher, e.Seq, e.QoS, e.PacketID, e.Dup, e.Retain = 0, "a/b", "p", 4, 1, 1, true, true
