@@ -295,8 +295,12 @@ func TestWillDetails(t *testing.T) {
 		if !m.Retain || m.QoS != 2 || string(m.Props) != string(props) || m.Expiry != 100 {
 			t.Errorf("%+v", m)
 		}
-		c = begin(&mqtt.Will{Topic: "w", Delay: 60})
+		c = begin(&mqtt.Will{Topic: "w", Payload: []byte("at once")})
 		c.MustSend(t, &mqtt.Disconnect{Code: mqtt.DisconnectWithWill}) // v5:3.14.2.1
+		c.ExpectClosed(t)
+		w.ExpectPublish(t, "w", "at once")
+		c = begin(&mqtt.Will{Topic: "w", Delay: 60})
+		c.MustSend(t, &mqtt.Disconnect{Code: mqtt.DisconnectWithWill})
 		c.ExpectClosed(t)
 		time.Sleep(30 * time.Second)
 		begin(nil) // resumed in time: nothing fires (I15)
