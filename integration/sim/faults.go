@@ -160,10 +160,10 @@ func (f *faults) slowLinks() {
 func (f *faults) slowDisk() {
 	m := f.one()
 	d := time.Duration(2+f.rng.IntN(30)) * time.Millisecond
-	f.w.fault(fmt.Sprintf("fsync of %s takes %v", m.id, d))
-	f.w.setSync(m, d)
+	f.w.fault(fmt.Sprintf("fsync of votes and control log of %s takes %v", m.id, d))
+	m.disk.SetDelay(d)
 	f.wait(time.Second, 4*time.Second)
-	f.w.setSync(m, fsyncTime)
+	m.disk.SetDelay(fsyncTime)
 }
 
 func (f *faults) reset() {
@@ -184,18 +184,11 @@ func (w *World) cutPeers(m *machine) {
 	}
 }
 
-func (w *World) setSync(m *machine, d time.Duration) {
-	w.mu.Lock()
-	m.sync = d
-	w.mu.Unlock()
-	m.disk.SetDelay(d)
-}
-
 // Heal ends all faults and starts what is down.
 func (w *World) Heal() {
 	w.Hub.HealAll()
 	for _, a := range w.nodes {
-		w.setSync(a, fsyncTime)
+		a.disk.SetDelay(fsyncTime)
 		for _, b := range w.nodes {
 			w.Hub.SetDelay(a.id, b.id, linkDelay, linkDelay)
 		}

@@ -18,7 +18,9 @@ type leaders struct {
 
 type term struct{ group, term int64 }
 
-func newLeaders(w *World) *leaders { return &leaders{w: w, seen: map[term]string{}, last: map[int64]term{}} }
+func newLeaders(w *World) *leaders {
+	return &leaders{w: w, seen: map[term]string{}, last: map[int64]term{}}
+}
 
 // latest is the node that began to lead a group last, nil if none did.
 func (l *leaders) latest(group int64) *machine {

@@ -69,7 +69,6 @@ type machine struct {
 	// Guarded by World.mu.
 	node  *cluster.Node
 	dying chan struct{} // closed when the last process is gone
-	sync  time.Duration // what an fsync takes
 }
 
 // clock gives strictly growing times to a history: in fake time much happens in one nanosecond.
@@ -104,8 +103,8 @@ func NewWorld(tb testing.TB, opt Options) *World {
 	w.lead = newLeaders(w)
 	for i := range opt.Nodes {
 		id := fmt.Sprintf("n%d", i+1)
-		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk(), sync: fsyncTime}
-		m.disk.SetDelay(m.sync)
+		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk()}
+		m.disk.SetDelay(fsyncTime)
 		w.nodes = append(w.nodes, m)
 	}
 	for _, a := range w.nodes {
@@ -128,21 +127,25 @@ func (w *World) config(m *machine) cluster.Config {
 	cfg.InsecureCluster = true
 	cfg.Raft.Heartbeat = heartbeat
 	cfg.Raft.SnapshotAfter = 256 << 10
+	cfg.Raft.MinSyncInterval = w.syncTime()
 	cfg.Lease = cluster.LeaseConfig{Renew: leaseRenew, LostAfter: leaseLost}
 	cfg.Drain.LBDelay = 0
 	cfg.Settings.Shards = w.opt.Shards
 	cfg.Network = w.Hub.Node(m.id)
-	cfg.FS = slowSync{m.disk.FS(), func() time.Duration { return w.syncTime(m) }}
+	cfg.FS = m.disk.FS()
 	cfg.Stable = m.disk.Stable
 	cfg.Logger = w.opt.Log.WithOptions(zap.WrapCore(w.lead.core))
 	cfg.Fatal = func(err error) { w.Failf("I23: %s stopped at once: %v", m.id, err) }
 	return cfg
 }
 
-func (w *World) syncTime(m *machine) time.Duration {
+// syncTime draws how long the shared log of a node gathers before it syncs. That, and not a slow fsync, is the time in
+// which a crash finds data unsynced: Pebble holds a mutex while it waits for the sync of a log that it rotates, and in a
+// bubble time would stand still.
+func (w *World) syncTime() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return m.sync
+	return fsyncTime + time.Duration(w.rng.Int64N(int64(4*time.Millisecond)))
 }
 
 // Failf notes a violation; the run goes on, so that its history is whole.
