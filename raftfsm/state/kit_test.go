@@ -2,16 +2,23 @@ package state_test
 
 import (
 	"fmt"
-	"testing"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state/statetest"
 )
 
+// tester is what the helpers need of *testing.T, *testing.B and *rapid.T.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
 // rig drives a shard as its group would: entries with rising indexes and times.
 type rig struct {
-	t     testing.TB
+	t     tester
 	s     *state.Shard
 	st    *statetest.MemStore
 	opts  state.Options
@@ -21,7 +28,7 @@ type rig struct {
 	fx    state.Effects
 }
 
-func newRig(t testing.TB, o state.Options) *rig {
+func newRig(t tester, o state.Options) *rig {
 	t.Helper()
 	r := &rig{t: t, opts: o, st: statetest.NewMemStore(), now: 1_000_000}
 	r.s = state.NewShard(7, o)
@@ -167,7 +174,7 @@ func (r *rig) fetch(ref command.SessionRef) []state.Delivery {
 	return fetchAll(r.t, r.s, ref, 3)
 }
 
-func fetchAll(t testing.TB, s *state.Shard, ref command.SessionRef, perPage int) []state.Delivery {
+func fetchAll(t tester, s *state.Shard, ref command.SessionRef, perPage int) []state.Delivery {
 	t.Helper()
 	var out []state.Delivery
 	cursor := uint64(0)
