@@ -20,7 +20,7 @@ var (
 // propose puts a command into a shard's lane and waits for its outcome. late
 // is called if the outcome arrives after ctx has ended; it may be nil.
 func (n *Node) propose(ctx context.Context, shard uint32, encode func([]byte) []byte, late func(command.Result)) (command.Result, uint64, error) {
-	if !n.lease.held() {
+	if !n.mayRoute() {
 		return command.Result{}, 0, session.ErrUnavailable
 	}
 	type outcome struct {

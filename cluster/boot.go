@@ -57,7 +57,7 @@ func (n *Node) bootSteps() error {
 	n.makeLanes(n.control.view())
 	n.spawn(n.followControl)
 	n.spawn(n.keepLease)
-	if err := n.until(n.canServe); err != nil {
+	if err := n.until(n.mayRoute); err != nil {
 		return err
 	}
 	n.serve()
@@ -94,6 +94,7 @@ func (n *Node) makeLanes(v *state.ControlView) {
 		n.spawn(func() { l.run(n.ctx) })
 	}
 	n.lanes.Store(&lanes)
+	n.routes.expect(v.Shards)
 }
 
 func (n *Node) lane(shard uint32) *lane { return (*n.lanes.Load())[shard] }
@@ -135,12 +136,11 @@ func (n *Node) followControl() {
 	}
 }
 
-// canServe tells whether a client may be let in: the lease is held and the
-// route table is whole (DESIGN.md section 4).
-func (n *Node) canServe() bool {
-	lanes := n.allLanes()
-	return len(lanes) > 0 && n.lease.held() && n.routes.missing(len(lanes)) == 0
-}
+// mayRoute tells whether this node may match a message, let a client in or
+// acknowledge: the lease is held and the route table is whole (DESIGN.md
+// section 4). On a partial view a message would miss subscribers that nobody
+// else sends it to.
+func (n *Node) mayRoute() bool { return n.lease.held() && n.routes.whole.Load() }
 
 // serve lets clients in.
 func (n *Node) serve() {

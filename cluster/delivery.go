@@ -175,7 +175,7 @@ func (n *Node) askEffective(ctx context.Context, shard uint32, index uint64) err
 // Retained implements session.Retained. One page is read from every shard that
 // may hold matches, merged in topic order.
 func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit int) ([]command.Message, string, error) {
-	if !n.lease.held() {
+	if !n.mayRoute() {
 		return nil, "", session.ErrUnavailable
 	}
 	infos, next, err := n.retained(ctx, tenant, filter, after, limit)

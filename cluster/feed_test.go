@@ -146,6 +146,7 @@ func TestFeedChangeNeverOvertakesADump(t *testing.T) {
 // incarnation, and changes without a dump are refused.
 func TestRoutesRefuseOlderLeaders(t *testing.T) {
 	r := newRoutes()
+	r.expect(2)
 	r.begin(5)
 	steps := []struct {
 		name string
@@ -170,8 +171,15 @@ func TestRoutesRefuseOlderLeaders(t *testing.T) {
 			t.Errorf("topic %s is routed: %v, want %v", topic, got, want)
 		}
 	}
-	if r.missing(2) != 1 {
-		t.Errorf("missing %d of 2 shards, want 1", r.missing(2))
+	if r.missing() != 1 || r.whole.Load() {
+		t.Errorf("missing %d of 2 shards, want 1; whole %v", r.missing(), r.whole.Load())
+	}
+	if err := r.handle(&routeFrame{Shard: 2, Term: 1, Incarnation: 5, Index: 1, Reset: true, Last: true}); err != nil || !r.whole.Load() {
+		t.Errorf("the view is not whole after the last dump: %v", err)
+	}
+	r.begin(6) // a new incarnation must be synchronised before it routes
+	if r.whole.Load() {
+		t.Error("the view of the last incarnation counts for the next")
 	}
 }
 

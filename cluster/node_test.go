@@ -37,13 +37,13 @@ func testConfig(t testing.TB, dir string) cluster.Config {
 	cfg.AdminAddr = "none"
 	cfg.Settings.Shards = 4
 	cfg.Logger = zaptest.NewLogger(t, zaptest.Level(zapcore.InfoLevel))
-	cfg.Registerer = prometheus.NewRegistry()
 	cfg.Fatal = func(err error) { t.Errorf("fail-stop: %v", err) }
 	return cfg
 }
 
 func startNode(t testing.TB, cfg cluster.Config) *cluster.Node {
 	t.Helper()
+	cfg.Registerer = prometheus.NewRegistry() // of this process
 	n, err := cluster.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

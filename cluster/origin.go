@@ -41,7 +41,7 @@ func newOriginPump(l *lead) *originPump {
 // run sends what is new and reports what is done. Called by the duties goroutine.
 func (p *originPump) run(ctx context.Context) {
 	p.report()
-	for p.l.n.lease.held() && ctx.Err() == nil {
+	for p.l.n.mayRoute() && ctx.Err() == nil {
 		room := p.room()
 		if room <= 0 {
 			return

@@ -52,7 +52,7 @@ func (p *pendingPublish) confirmed(_ command.Result, _ uint64, err error) {
 
 // Publish implements session.Publisher: DESIGN.md section 3.
 func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, done func(session.Outcome)) {
-	if !n.lease.held() {
+	if !n.mayRoute() {
 		if done != nil {
 			done(session.Outcome{Err: ErrLeaseLost})
 		}
@@ -230,7 +230,7 @@ func (n *Node) Release(ctx context.Context, ref command.SessionRef, pid uint16, 
 }
 
 func (n *Node) handshake(ctx context.Context, ref command.SessionRef, encode func([]byte) []byte, done func(session.Outcome)) {
-	if !n.lease.held() {
+	if !n.mayRoute() {
 		done(session.Outcome{Err: ErrLeaseLost})
 		return
 	}

@@ -161,7 +161,7 @@ func (n *Node) askStatus(ctx context.Context, v *state.ControlView) map[string]*
 	return answers
 }
 
-func (n *Node) ready() bool { return n.serving.Load() && n.canServe() && !n.stopped.Load() }
+func (n *Node) ready() bool { return n.serving.Load() && n.mayRoute() && !n.stopped.Load() }
 
 // LiveChecks say whether the process makes progress. They never ask for a majority.
 func (n *Node) LiveChecks() []Check {
@@ -186,10 +186,10 @@ func (n *Node) StartupChecks() []Check {
 // ReadyChecks say whether the node may be sent clients.
 func (n *Node) ReadyChecks() []Check {
 	checks := n.StartupChecks()
-	missing := n.routes.missing(len(n.allLanes()))
+	missing := n.routes.missing()
 	return append(checks,
 		check("lease", n.lease.held(), "the lease is not held: no majority of the control group can be reached"),
-		check("routes", len(n.allLanes()) > 0 && missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),
+		check("routes", missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),
 		check("listeners", n.serving.Load(), "client listeners are not up"),
 		check("not_draining", !n.stopped.Load(), "the node is stopping"),
 	)

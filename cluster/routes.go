@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/flotilla-mqtt/flotilla/router"
 )
@@ -17,7 +18,12 @@ var (
 type routes struct {
 	table *router.Table
 
+	// whole: every shard is synchronised under the current incarnation. Without
+	// it a match may lack targets.
+	whole atomic.Bool
+
 	mu     sync.Mutex
+	total  uint32 // shards 1..total exist, 0 = not known yet
 	inc    uint64 // incarnation that frames must be meant for, 0 = none
 	shards map[uint32]*shardRoutes
 }
@@ -40,9 +46,18 @@ func (r *routes) begin(incarnation uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inc = incarnation
+	r.whole.Store(false)
 	for _, s := range r.shards {
 		s.synced, s.building, s.parts = false, false, nil
 	}
+}
+
+// expect says how many shards there are.
+func (r *routes) expect(shards uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total = shards
+	r.whole.Store(r.missingLocked() == 0)
 }
 
 // handle applies one frame. An error makes the leader send a new dump.
@@ -71,16 +86,24 @@ func (r *routes) handle(f *routeFrame) error {
 	if f.Last {
 		r.table.Reset(f.Shard, f.Index, s.parts)
 		s.building, s.parts, s.synced = false, nil, true
+		r.whole.Store(r.missingLocked() == 0)
 	}
 	return nil
 }
 
-// missing returns how many of the shards 1..n are not synchronised.
-func (r *routes) missing(n int) int {
+// missing returns how many shards are not synchronised.
+func (r *routes) missing() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.missingLocked()
+}
+
+func (r *routes) missingLocked() int {
+	if r.total == 0 || r.inc == 0 {
+		return max(1, int(r.total))
+	}
 	missing := 0
-	for id := uint32(1); id <= uint32(n); id++ {
+	for id := uint32(1); id <= r.total; id++ {
 		if s := r.shards[id]; s == nil || !s.synced {
 			missing++
 		}
