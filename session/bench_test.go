@@ -22,8 +22,7 @@ import (
 type nullBackend struct {
 	epoch  atomic.Uint64
 	server *session.Server
-	pulled atomic.Uint64 // for the inbox: how far it was read
-	limit  uint64        // how many entries the inbox has
+	limit  uint64 // how many entries the inbox has
 	acked  atomic.Uint64
 	msg    command.Message
 }
@@ -313,7 +312,7 @@ func TestIdleConnectionCost(t *testing.T) {
 	per := (h1 + s1 - min(h0+s0, h1+s1)) / n
 	t.Logf("%d bytes (%d of them stack) and %.3f goroutines per idle connection with one subscription, socket apart",
 		per, (s1-min(s0, s1))/n, float64(g1-g0)/n)
-	if per > 9<<10 {
+	if per > 9<<10 && !raceEnabled {
 		t.Errorf("%d bytes per idle connection", per)
 	}
 	if extra := g1 - g0 - n; extra > 2 {

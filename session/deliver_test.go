@@ -48,6 +48,8 @@ func TestOverlappingSubscriptions_v5_MQTT_3_3_4_3(t *testing.T) {
 	both(t, func(t *testing.T, v mqtt.Version, durable bool) {
 		run(t, func(r *rig) {
 			s := r.client(v, "s", durable)
+			other := r.client(v, "other", durable)
+			other.Subscribe(t, 0, "a/b", "a/+", "#")
 			for i, f := range []string{"a/b", "a/+", "#"} {
 				sub := &mqtt.Subscribe{PacketID: 1, Filters: []mqtt.SubscribeFilter{{Filter: f, QoS: byte(i)}}}
 				if v == mqtt.V5 && i > 0 {
@@ -69,6 +71,10 @@ func TestOverlappingSubscriptions_v5_MQTT_3_3_4_3(t *testing.T) {
 				}
 			}
 			s.ExpectNothing(t, time.Second)
+			for range 3 {
+				other.ExpectPublish(t, "a/b", "x")
+			}
+			other.ExpectNothing(t, time.Second)
 		})
 	})
 }
