@@ -17,11 +17,11 @@ const (
 	marksPerSnapshot = 8
 )
 
-// compact takes snapshots by bytes of log, which raft's own thresholds cannot: they count entries. It
-// also raises the durable mark that a start holds the log against.
+// compact takes snapshots by bytes of applied log, which raft's own thresholds cannot: they count
+// entries. It also raises the durable mark that a start holds the log against.
 func (g *Group) compact() {
 	var marked int64
-	var notBefore time.Time
+	var retry <-chan time.Time // pending after a failure
 	for {
 		select {
 		case <-g.stop:
@@ -29,10 +29,12 @@ func (g *Group) compact() {
 		case reply := <-g.snapshotCh:
 			reply <- g.takeSnapshot()
 			continue
-		case <-g.log.grown:
+		case <-g.grown:
+		case <-retry:
+			retry = nil
 		}
 		index, _ := g.snaps.current()
-		behind := g.log.bytesAfter(index)
+		behind := g.log.bytesAfter(index) - g.log.bytesAfter(g.applied.get())
 		if behind < marked {
 			marked = 0
 		}
@@ -40,11 +42,11 @@ func (g *Group) compact() {
 			marked = behind
 			_ = g.stable.raiseMark() // a failure has ended the node
 		}
-		if behind < g.cfg.SnapshotBytes || time.Now().Before(notBefore) {
+		if behind < g.cfg.SnapshotBytes || retry != nil {
 			continue
 		}
 		if err := g.takeSnapshot(); err != nil && !g.isDead() {
-			notBefore = time.Now().Add(compactRetry)
+			retry = time.After(compactRetry)
 			g.lg.Warn("snapshot failed", event("raft.snapshot_taken"), errField(err))
 		}
 	}

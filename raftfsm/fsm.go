@@ -52,6 +52,10 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	g.metrics.apply.Observe(time.Since(start).Seconds())
 	f.writeBack()
 	g.peers.announce()
+	select {
+	case g.grown <- struct{}{}:
+	default:
+	}
 	return none
 }
 

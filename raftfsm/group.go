@@ -39,6 +39,7 @@ type Group struct {
 	leadTerm  atomic.Uint64 // term of a ready leadership; 0 = none
 
 	notify      chan bool
+	grown       chan struct{} // capacity 1: entries were applied
 	snapshotCh  chan chan error
 	stop        chan struct{} // closed once raft has ended
 	stopTelling chan struct{} // closed last

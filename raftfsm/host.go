@@ -174,7 +174,7 @@ func (h *Host) OpenGroup(cfg GroupConfig) (*Group, error) {
 	g := &Group{
 		h: h, cfg: cfg, lg: h.lg.With(groupField(cfg.ID)), members: newMembership(),
 		metrics: h.metrics.group(cfg.ID),
-		notify:  make(chan bool, notifyBacklog), snapshotCh: make(chan chan error),
+		notify:  make(chan bool, notifyBacklog), grown: make(chan struct{}, 1), snapshotCh: make(chan chan error),
 		stop: make(chan struct{}), stopTelling: make(chan struct{}), closed: make(chan struct{}),
 		events: leaderEvents{wake: make(chan struct{}, 1)},
 	}

@@ -187,10 +187,6 @@ func (l *groupLog) StoreLogs(logs []*raft.Log) error {
 		l.noteLocked(log, entrySize(log))
 	}
 	l.mu.Unlock()
-	select {
-	case l.grown <- struct{}{}:
-	default:
-	}
 	l.stored(logs)
 	return nil
 }

@@ -199,7 +199,9 @@ func (s *snapshotStore) commit(m *snapMarker) error {
 		return ErrClosed
 	}
 	if err := writeFile(s.fs, s.dir, markerTmp, markerFile, m.encode(s.group)); err != nil {
-		return fmt.Errorf("write snapshot marker of group %d: %w", s.group, err)
+		err = fmt.Errorf("write snapshot marker of group %d: %w", s.group, err)
+		s.fst.fail(err)
+		return err
 	}
 	s.mu.Lock()
 	s.marker = m

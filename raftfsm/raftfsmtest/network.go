@@ -85,6 +85,25 @@ func (n *Network) Isolate(node string, others []string, cut bool) {
 	}
 }
 
+// Reset breaks every connection of node; bytes under way are lost.
+func (n *Network) Reset(node string) {
+	n.mu.Lock()
+	var layers []*Layer
+	for at, l := range n.listeners {
+		if at.node == node {
+			layers = append(layers, l)
+		}
+	}
+	n.mu.Unlock()
+	for _, l := range layers {
+		for _, c := range l.list() {
+			c.in.abort()
+			c.out.abort()
+			_ = c.Close()
+		}
+	}
+}
+
 // SetDelay delays bytes from a to b.
 func (n *Network) SetDelay(a, b string, d time.Duration) {
 	l := n.link(a, b)
@@ -139,17 +158,21 @@ func (l *Layer) Close() error {
 			delete(l.n.listeners, l.at)
 		}
 		l.n.mu.Unlock()
-		l.mu.Lock()
-		conns := make([]*conn, 0, len(l.conns))
-		for c := range l.conns {
-			conns = append(conns, c)
-		}
-		l.mu.Unlock()
-		for _, c := range conns {
+		for _, c := range l.list() {
 			_ = c.Close()
 		}
 	})
 	return nil
+}
+
+func (l *Layer) list() []*conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	conns := make([]*conn, 0, len(l.conns))
+	for c := range l.conns {
+		conns = append(conns, c)
+	}
+	return conns
 }
 
 // Dial connects to the same group on another node. A cut link answers nothing until the timeout.
