@@ -473,6 +473,26 @@ func TestPingFloodIsBounded(t *testing.T) {
 	})
 }
 
+// The pump stops at a full outbox and goes on when the client has read, also if
+// it acknowledges nothing.
+func TestPumpFollowsOutbox(t *testing.T) {
+	runCfg(t, func(c *session.Config) { c.OutboxBytes = 4096 }, func(r *rig) {
+		s := r.nodes[0].DialPipe(mqtt.V5, 512)
+		s.Connect(t, &mqtt.Connect{ClientID: "s", HasSessionExpiry: true, SessionExpiry: 100})
+		s.Subscribe(t, 1, "t")
+		for i := range 300 {
+			r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte(fmt.Sprintf("%0200d", i)), QoS: 1})
+		}
+		settle()
+		if ci := r.nodes[0].Server.Clients("", "", 1); ci[0].OutboxBytes > 4096 {
+			t.Errorf("%d bytes wait", ci[0].OutboxBytes)
+		}
+		for i := range 300 {
+			s.ExpectPublish(t, "t", fmt.Sprintf("%0200d", i))
+		}
+	})
+}
+
 // A read that fails is tried again: nothing is lost.
 func TestPumpRetries(t *testing.T) {
 	run(t, func(r *rig) {

@@ -151,7 +151,12 @@ func (c *Conn) sendPage(page *Page, now int64) (done []uint64, wait time.Duratio
 		if page.Floor > 0 && d.Seq >= page.Floor+qos.InboxIDs {
 			// The packet id of an acknowledgement that is not committed yet: a
 			// takeover could still send it under its old message (I17).
-			c.cursor, c.due, wait = d.Seq, true, spanPause
+			c.cursor, c.due = d.Seq, true
+			if oldest, ok := c.win.Oldest(); ok && oldest <= page.Floor {
+				c.spanned = true // it is the client that holds the id
+			} else {
+				wait = spanPause
+			}
 			break
 		}
 		stop, drop := c.sendDeliveryLocked(d, now)
