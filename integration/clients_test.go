@@ -57,12 +57,14 @@ type person struct {
 	interval  time.Duration // between two publishes
 	run       string
 
-	mu    sync.Mutex
-	rng   *rand.Rand         // guarded by mu
-	away  bool               // guarded by mu; stays offline until it is false
-	conns map[*tap.Conn]bool // guarded by mu
-	seq   uint64             // of the publisher's goroutine
-	stop  chan struct{}      // closed: publish nothing new
+	mu      sync.Mutex
+	rng     *rand.Rand         // guarded by mu
+	away    bool               // guarded by mu; stays offline until it is false
+	dialled bool               // guarded by mu
+	conns   map[*tap.Conn]bool // guarded by mu
+	first   int                // index of the first endpoint
+	seq     uint64             // of the publisher's goroutine
+	stop    chan struct{}      // closed: publish nothing new
 }
 
 func newPerson(rec *checker.Recorder, run, id string, lib library, endpoints []endpoint, seed uint64) *person {
@@ -72,10 +74,14 @@ func newPerson(rec *checker.Recorder, run, id string, lib library, endpoints []e
 	}
 }
 
-// dial opens a tapped connection to a node chosen at random.
+// dial opens a tapped connection: the first to a given node, so that the clients are spread, the others at random.
 func (p *person) dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
-	e := p.endpoints[p.rng.IntN(len(p.endpoints))]
+	e := p.endpoints[p.first%len(p.endpoints)]
+	if p.dialled {
+		e = p.endpoints[p.rng.IntN(len(p.endpoints))]
+	}
+	p.dialled = true
 	away := p.away
 	p.mu.Unlock()
 	if away {

@@ -66,11 +66,13 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 	tr := &traffic{t: t, rec: checker.NewRecorder(), run: fmt.Sprintf("r%d", seed), seed: seed, endpoints: endpoints}
 	for i, lib := range p.subscribers {
 		s := newPerson(tr.rec, tr.run, fmt.Sprintf("sub-%s-%d", lib, i+1), lib, endpoints, seed+uint64(i))
+		s.first = i
 		s.filters = []mqtt.SubscribeFilter{{Filter: "w/#", QoS: byte(2 - i%2)}}
 		tr.subscribers = append(tr.subscribers, s)
 	}
 	for i, lib := range p.publishers {
 		s := newPerson(tr.rec, tr.run, fmt.Sprintf("pub-%s-%d", lib, i+1), lib, endpoints, seed+100+uint64(i))
+		s.first = i
 		s.topic, s.qos, s.interval, s.size = fmt.Sprintf("w/%s/t", s.ID()), byte(1+i%2), p.interval, p.size
 		tr.publishers = append(tr.publishers, s)
 	}

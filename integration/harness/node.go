@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,7 +136,7 @@ func (n *Node) Kill() error {
 		return nil
 	}
 	if !p.ended() {
-		if err := p.signal(syscall.SIGKILL); err != nil && !p.ended() {
+		if err := p.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("kill node %s: %w", n.ID, err)
 		}
 	}
