@@ -181,7 +181,10 @@ func testG2DivergentFollower(t *testing.T) {
 	if err := c.Leader(1).Group(1).Snapshot(testCtx(t)); err != nil {
 		t.Fatal(err)
 	}
-	c.Net.Reset(old.ID) // what is under way would repair the log
+	// What was prepared before the leader's log was cut would repair the follower's log: it is lost
+	// with its connections and dials.
+	c.Net.Reset(old.ID)
+	<-time.After(2 * time.Second)
 	c.Net.Isolate(old.ID, c.IDs(), false)
 	select {
 	case <-old.FatalCh():
