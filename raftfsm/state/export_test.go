@@ -87,3 +87,40 @@ func auditCounts(st Store, refs map[uint64]uint64) error {
 		return nil
 	})
 }
+
+// RetainedLooked is how many topics a search looks at.
+func RetainedLooked(s *Shard, tenant, filter string) int {
+	q := retainedQuery{s: s, filter: filter, limit: 1 << 30}
+	q.collect(s.tenants[tenant].retained)
+	return q.looked
+}
+
+// Ordered is the sorted list, for its test.
+type Ordered struct{ o *ordered[int] }
+
+func NewOrdered() Ordered { return Ordered{newOrdered(func(a, b int) int { return a - b })} }
+
+func (o Ordered) Insert(v int) { o.o.insert(v) }
+func (o Ordered) Remove(v int) { o.o.remove(v) }
+func (o Ordered) Len() int     { return o.o.n }
+
+func (o Ordered) From(v int) (out []int) {
+	o.o.ascend(func(it int) int { return it - v }, func(it int) bool { out = append(out, it); return true })
+	return out
+}
+
+// RangeSet is the set of sequences, for its test.
+type RangeSet struct{ s rangeSet }
+
+func (r *RangeSet) Add(v uint64) bool  { return r.s.add(v) }
+func (r *RangeSet) Has(v uint64) bool  { return r.s.contains(v) }
+func (r *RangeSet) DropBelow(v uint64) { r.s.dropBelow(v) }
+func (r *RangeSet) Ranges() int        { return len(r.s) }
+func (r *RangeSet) Valid() bool {
+	for i := range r.s {
+		if r.s[i].From > r.s[i].To || i > 0 && r.s[i].From <= r.s[i-1].To+1 {
+			return false
+		}
+	}
+	return true
+}

@@ -44,6 +44,7 @@ type retainedQuery struct {
 	loads, writeBacks uint64
 	hits              []retainedHit
 	more              bool
+	looked            int // topics that were looked at
 }
 
 type retainedHit struct {
@@ -63,6 +64,7 @@ func (q *retainedQuery) collect(list *ordered[*retained]) {
 	for steps := true; steps; {
 		steps = false
 		list.ascend(func(r *retained) int { return strings.Compare(r.topic, pos) }, func(r *retained) bool {
+			q.looked++
 			if router.Matches(q.filter, []byte(r.topic)) {
 				return q.take(r)
 			}
