@@ -298,6 +298,16 @@ func (n *Node) gate(ctx context.Context, qos byte) (out session.Outcome, stop bo
 	return session.Outcome{}, false
 }
 
+// answer finishes a publish. A failure is never held back: behind it others
+// could take effect, which no lane allows.
+func (cl *Cluster) answer(what string, pid uint16, out session.Outcome, done func(session.Outcome)) {
+	if out.Err != nil {
+		done(out)
+		return
+	}
+	cl.finish(what, pid, func() { done(out) })
+}
+
 // Publish implements session.Publisher.
 func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, done func(session.Outcome)) {
 	check(m.QoS == 0 || done != nil, "publish with QoS %d and no done", m.QoS)
@@ -306,7 +316,7 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 		out.Code = mqtt.NoMatchingSubscribers
 	}
 	if done != nil {
-		n.cl.finish("publish", 0, func() { done(out) })
+		n.cl.answer("publish", 0, out, done)
 	}
 }
 
@@ -322,7 +332,7 @@ func (n *Node) Receive(ctx context.Context, ref command.SessionRef, pid uint16, 
 		}
 		n.cl.mu.Unlock()
 	}
-	n.cl.finish("receive", pid, func() { done(out) })
+	n.cl.answer("receive", pid, out, done)
 }
 
 // Release implements session.Publisher.
@@ -347,7 +357,7 @@ func (n *Node) Release(ctx context.Context, ref command.SessionRef, pid uint16, 
 			out.Code = mqtt.PacketIdentifierNotFound
 		}
 	}
-	n.cl.finish("release", pid, func() { done(out) })
+	n.cl.answer("release", pid, out, done)
 }
 
 // failRead counts down Faults.FailFetches.
