@@ -175,7 +175,7 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 // backlog is the store of a shard with offline sessions and queued messages.
-func backlog(t testing.TB, sessions, each int) (*statetest.MemStore, state.Options) {
+func backlog(t tester, sessions, each int) (*statetest.MemStore, state.Options) {
 	r := newRig(t, state.Options{})
 	for i := range sessions {
 		ref := r.connect(fmt.Sprintf("client-%06d", i))

@@ -1,0 +1,109 @@
+package state_test
+
+import (
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state/statetest"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden logs anew: only for a new version, never to change an old one")
+
+// Logs and stores of version 1 are replayed and loaded for ever: what a later
+// program makes of them must be what version 1 made of them (I20).
+func TestGoldenV1_I20(t *testing.T) {
+	logFile, storeFile, sumFile := filepath.Join("testdata", "v1", "log.hex"), filepath.Join("testdata", "v1", "store.hex"), filepath.Join("testdata", "v1", "digest.txt")
+	if *rewrite {
+		writeGolden(t, logFile, storeFile, sumFile)
+	}
+	want := read(t, sumFile)
+
+	r := newRig(t, state.Options{})
+	for _, line := range strings.Fields(read(t, logFile)) {
+		e, err := hex.DecodeString(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.index++
+		if _, _, err := r.s.Apply(r.index, e); err != nil {
+			t.Fatalf("entry %d: %v", r.index, err)
+		}
+	}
+	if got := fmt.Sprintf("%x\n", r.digest()); got != want {
+		t.Errorf("the log leads to digest %swant %s", got, want)
+	}
+
+	st := statetest.NewMemStore()
+	b := st.NewBatch()
+	for line := range strings.Lines(read(t, storeFile)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+		key, err1 := hex.DecodeString(k)
+		value, err2 := hex.DecodeString(v)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		b.Set(key, value)
+	}
+	if err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s := state.NewShard(7, state.Options{})
+	if err := s.Load(st); err != nil {
+		t.Fatal(err)
+	}
+	for what, f := range map[string]func() (uint64, [16]byte, error){
+		"memory": func() (uint64, [16]byte, error) { i, d := s.Digest(); return i, d, nil }, "records": s.Verify,
+	} {
+		index, got, err := f()
+		if err != nil || index != r.index || fmt.Sprintf("%x\n", got) != want {
+			t.Errorf("%s of the store: digest %x at %d, %v", what, got, index, err)
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func writeGolden(t *testing.T, logFile, storeFile, sumFile string) {
+	t.Helper()
+	r := newRig(t, state.Options{HotBytes: 1, HotOffline: 1})
+	for i, step := range population(nil) {
+		step(r)
+		if i == 8 {
+			r.writeBack()
+		}
+	}
+	r.now += 31_000
+	r.one(command.OK, tick)
+	r.one(command.OK, command.AppendNodeLost(nil, &command.NodeLost{Node: "n1", Incarnation: 1}))
+	r.writeBack()
+	var log, store strings.Builder
+	for _, e := range r.log {
+		fmt.Fprintf(&log, "%x\n", e)
+	}
+	err := r.st.Iterate(nil, nil, func(k, v []byte) bool {
+		fmt.Fprintf(&store, "%x %x\n", k, v)
+		return true
+	})
+	for file, text := range map[string]string{logFile: log.String(), storeFile: store.String(), sumFile: fmt.Sprintf("%x\n", r.digest())} {
+		if err == nil {
+			err = os.WriteFile(file, []byte(text), 0o644)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
