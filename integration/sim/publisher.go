@@ -49,7 +49,7 @@ func (p *publisher) run(stop, hurry <-chan struct{}) {
 // over publishes over one connection for a while, and tells whether that was all.
 func (p *publisher) over(mc *mqttc.Client, stop, hurry <-chan struct{}) bool {
 	defer p.end(mc)
-	if _, err := mc.Resend(context.Background()); err != nil {
+	if p.resend(mc) != nil {
 		return false
 	}
 	life := time.NewTimer(p.between(500*time.Millisecond, 6*time.Second))
@@ -71,6 +71,17 @@ func (p *publisher) over(mc *mqttc.Client, stop, hurry <-chan struct{}) bool {
 			return false
 		}
 	}
+}
+
+// resend sends again what has no answer yet.
+func (p *publisher) resend(mc *mqttc.Client) error {
+	for _, f := range p.session.InFlight() {
+		if !f.Released {
+			p.w.rec.Add(checker.Event{Kind: checker.Resent, T: p.w.hist.now(), Client: p.name, Conn: p.conn, Topic: string(f.Publish.Topic), Seq: f.Token})
+		}
+	}
+	_, err := mc.Resend(context.Background())
+	return err
 }
 
 // settle waits for the answers to what was sent.

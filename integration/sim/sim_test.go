@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"strconv"
 	"testing"
@@ -81,6 +83,11 @@ func report(t *testing.T, w *World) {
 	r, err := w.Verdict()
 	if r != nil {
 		t.Log(r.String())
+	}
+	if dir := os.Getenv("FLOTILLA_SIM_HISTORY"); dir != "" {
+		if err := w.rec.Save(filepath.Join(dir, fmt.Sprintf("%s-%d.jsonl", t.Name(), w.opt.Seed))); err != nil {
+			t.Error(err)
+		}
 	}
 	if err != nil {
 		t.Errorf("seed %d:\n%v", w.opt.Seed, err)

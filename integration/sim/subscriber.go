@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -179,7 +178,7 @@ func (p *prober) round(n int, stop <-chan struct{}) {
 		return
 	}
 	defer p.pub.end(pub)
-	if _, err := pub.Resend(context.Background()); err != nil {
+	if p.pub.resend(pub) != nil {
 		return
 	}
 	for i := range 3 {
@@ -210,7 +209,7 @@ func (p *prober) settle(stop <-chan struct{}) {
 			_ = sub.Close() // it never fails
 			return
 		}
-		_, _ = pub.Resend(context.Background()) // a lost connection shows below
+		_ = p.pub.resend(pub) // a lost connection shows below
 		select {
 		case <-stop:
 		case <-sub.Done():

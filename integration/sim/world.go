@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/flotilla-mqtt/flotilla/cluster"
 	"github.com/flotilla-mqtt/flotilla/integration/checker"
+	"github.com/flotilla-mqtt/flotilla/raftfsm"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/raftfsmtest"
 	"github.com/flotilla-mqtt/flotilla/transport/transporttest"
 )
@@ -66,7 +68,11 @@ type machine struct {
 	dir  string
 	disk *raftfsmtest.Disk
 
+	// life is held by whoever starts the node, so that two episodes do not.
+	life chan struct{}
+
 	// Guarded by World.mu.
+	gen   uint64 // counts crashes
 	node  *cluster.Node
 	dying chan struct{} // closed when the last process is gone
 }
@@ -103,8 +109,11 @@ func NewWorld(tb testing.TB, opt Options) *World {
 	w.lead = newLeaders(w)
 	for i := range opt.Nodes {
 		id := fmt.Sprintf("n%d", i+1)
-		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk()}
+		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk(), life: make(chan struct{}, 1)}
 		m.disk.SetDelay(fsyncTime)
+		if err := mkdir(m.disk.FS(), opt.Dir); err != nil {
+			w.Failf("prepare the disk of %s: %v", id, err)
+		}
 		w.nodes = append(w.nodes, m)
 	}
 	for _, a := range w.nodes {
@@ -115,8 +124,29 @@ func NewWorld(tb testing.TB, opt Options) *World {
 	return w
 }
 
+// mkdir makes a directory whose parents a crash cannot take away, as an installed system has it.
+func mkdir(fs vfs.FS, dir string) error {
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for {
+		d, err := fs.OpenDir(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return err
+		}
+		if parent := fs.PathDir(dir); parent != dir && dir != "" {
+			dir = parent
+			continue
+		}
+		return nil
+	}
+}
+
 // config is what a node is started with: the defaults with the names of this world.
-func (w *World) config(m *machine) cluster.Config {
+func (w *World) config(m *machine, gen uint64) cluster.Config {
 	cfg := cluster.DefaultConfig()
 	cfg.NodeID, cfg.DataDir = m.id, m.dir
 	cfg.ClusterAddr, cfg.MQTTAddr, cfg.AdminAddr = m.id+":7400", m.id+":1883", "none"
@@ -133,9 +163,18 @@ func (w *World) config(m *machine) cluster.Config {
 	cfg.Settings.Shards = w.opt.Shards
 	cfg.Network = w.Hub.Node(m.id)
 	cfg.FS = m.disk.FS()
-	cfg.Stable = m.disk.Stable
+	cfg.Stable = func(dir string, group uint32) (raftfsm.StableLog, error) {
+		if !w.alive(m, gen) {
+			return nil, errDead // the disk is another one now
+		}
+		return m.disk.Stable(dir, group)
+	}
 	cfg.Logger = w.opt.Log.WithOptions(zap.WrapCore(w.lead.core))
-	cfg.Fatal = func(err error) { w.Failf("I23: %s stopped at once: %v", m.id, err) }
+	cfg.Fatal = func(err error) {
+		if w.alive(m, gen) {
+			w.Failf("I23: %s stopped at once: %v", m.id, err)
+		}
+	}
 	return cfg
 }
 
@@ -159,8 +198,10 @@ func (w *World) Failf(format string, args ...any) {
 
 // Start starts a node that is not running.
 func (w *World) Start(m *machine) {
+	m.life <- struct{}{}
+	defer func() { <-m.life }()
 	w.mu.Lock()
-	up, dying := m.node != nil, m.dying
+	up, dying, gen := m.node != nil, m.dying, m.gen
 	w.mu.Unlock()
 	if up {
 		return
@@ -170,14 +211,28 @@ func (w *World) Start(m *machine) {
 	}
 	w.fault("start " + m.id)
 	w.Hub.PowerOn(m.id)
-	n, err := cluster.Start(context.Background(), w.config(m))
-	if err != nil {
-		w.Failf("I24: %s does not start: %v", m.id, err)
-		return
-	}
+	n, err := cluster.Start(context.Background(), w.config(m, gen))
 	w.mu.Lock()
-	m.node = n
+	crashed := m.gen != gen
+	if !crashed && err == nil {
+		m.node = n
+	}
 	w.mu.Unlock()
+	switch {
+	case crashed && n != nil:
+		n.Kill()
+	case !crashed && err != nil:
+		w.Failf("I24: %s does not start: %v", m.id, err)
+	}
+}
+
+var errDead = errors.New("this process is dead")
+
+// alive tells whether the process that was started after that many crashes still is.
+func (w *World) alive(m *machine, gen uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return m.gen == gen
 }
 
 // Crash ends nodes at one moment: first the network, so that nothing that they learn later gets out, then the disk, which
@@ -197,6 +252,7 @@ func (w *World) Crash(power bool, unsynced int, ms ...*machine) {
 		w.mu.Lock()
 		n := m.node
 		m.node = nil
+		m.gen++
 		seed := w.rng.Uint64()
 		gone := make(chan struct{})
 		if n != nil {
@@ -303,6 +359,9 @@ func (w *World) Close(polite bool) {
 		w.mu.Lock()
 		n := m.node
 		m.node = nil
+		if !polite {
+			m.gen++
+		}
 		w.mu.Unlock()
 		if n == nil {
 			continue
