@@ -190,8 +190,20 @@ func (n *Node) WaitExit(tb testing.TB, timeout time.Duration) int {
 	return p.exitCode()
 }
 
-// Pause stops the process with SIGSTOP; Resume lets it go on.
-func (n *Node) Pause() error  { return n.pause(syscall.SIGSTOP, true) }
+// Pause stops the process with SIGSTOP and returns when all its threads stand still.
+func (n *Node) Pause() error {
+	if err := n.pause(syscall.SIGSTOP, true); err != nil {
+		return err
+	}
+	return Until(context.Background(), 5*time.Second, "node "+n.ID+" to stand still", func(context.Context) error {
+		if pid := n.Pid(); pid != 0 && !stopped(pid) {
+			return fmt.Errorf("a thread still runs")
+		}
+		return nil
+	})
+}
+
+// Resume lets a paused process go on.
 func (n *Node) Resume() error { return n.pause(syscall.SIGCONT, false) }
 
 func (n *Node) pause(s syscall.Signal, paused bool) error {

@@ -60,3 +60,22 @@ func holdsSocket(pid int, inode string) bool {
 	}
 	return false
 }
+
+// stopped tells whether every thread of a process is in state T.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return false
+	}
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		// The state follows the name, which stands in parentheses and may hold anything.
+		if at := strings.LastIndexByte(string(b), ')'); at < 0 || !strings.HasPrefix(string(b[at+1:]), " T") {
+			return false
+		}
+	}
+	return true
+}
