@@ -67,7 +67,7 @@ func (a *app) groupCommand() *cli.Command {
 }
 
 func (a *app) clientCommand() *cli.Command {
-	ls := listCommand(a, "connected clients", client.PathClients, listFlags(selectFlag()), nil,
+	ls := listCommand(a, "clients connected to the node that answers", client.PathClients, listFlags(selectFlag()), nil,
 		func(c client.ClientInfo) string { return "client/" + c.ClientID },
 		[]column[client.ClientInfo]{
 			{"CLIENT", false, func(c client.ClientInfo) string { return c.ClientID }},
@@ -80,7 +80,7 @@ func (a *app) clientCommand() *cli.Command {
 			{"KEEPALIVE", true, func(c client.ClientInfo) string { return fmt.Sprintf("%ds", c.KeepaliveS) }},
 			{"CONNECTED", false, func(c client.ClientInfo) string { return since(&c.ConnectedAt) }},
 		})
-	ls.Description = "  flotilla client ls --filter node=n1 --limit 0"
+	ls.Description = "  flotilla client ls --limit 0\n  flotilla client ls -e http://127.0.0.1:8081 --filter mqtt_version=5"
 	return &cli.Command{
 		Name: "client", Usage: "connected clients", Category: categoryLook,
 		Subcommands: []*cli.Command{ls, a.showCommand("client", client.PathClients)},

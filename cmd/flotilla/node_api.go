@@ -87,6 +87,9 @@ func (a *nodeAPI) Clients(_ context.Context, q api.Query) (api.Page[client.Clien
 // Sessions implements api.SessionLister.
 func (a *nodeAPI) Sessions(ctx context.Context, q api.Query) (api.Page[client.Session], error) {
 	page := api.Page[client.Session]{Count: -1}
+	if err := a.caughtUp(q); err != nil {
+		return page, err
+	}
 	if q.ID != "" {
 		s, ok, err := a.n.Session(ctx, q.ID)
 		if ok {
@@ -115,6 +118,9 @@ func sessionOf(s cluster.SessionStatus) client.Session {
 // done: "12|<position>".
 func (a *nodeAPI) Subscriptions(ctx context.Context, q api.Query) (api.Page[client.Subscription], error) {
 	page := api.Page[client.Subscription]{Count: -1}
+	if err := a.caughtUp(q); err != nil {
+		return page, err
+	}
 	skip, after := splitSkip(q.After)
 	for {
 		items, next, err := a.n.Subscriptions(ctx, q.Client, after, q.Limit)
@@ -165,6 +171,9 @@ func selectsSubscription(q api.Query, s cluster.SubscriptionStatus) bool {
 // Retained implements api.RetainedLister.
 func (a *nodeAPI) Retained(ctx context.Context, q api.Query) (api.Page[client.Retained], error) {
 	page := api.Page[client.Retained]{Count: -1}
+	if err := a.caughtUp(q); err != nil {
+		return page, err
+	}
 	filter := q.Filter
 	if q.ID != "" {
 		if err := router.CheckTopic([]byte(q.ID), a.maxTopicBytes, a.maxTopicLevels); err != nil {
@@ -243,16 +252,40 @@ func refusal(rc mqtt.ReasonCode) error {
 	return fmt.Errorf("the publish was refused: %s (0x%02x): %w", rc, byte(rc), err)
 }
 
+// caughtUp refuses a list that must not be stale while this node cannot know
+// better: without a lease it may be on the wrong side of a partition.
+func (a *nodeAPI) caughtUp(q api.Query) error {
+	if q.Stale {
+		return nil
+	}
+	for _, c := range a.n.ReadyChecks() {
+		if !c.OK && (c.Name == "formed" || c.Name == "registered" || c.Name == "lease") {
+			return fmt.Errorf("%s: %w", c.Detail, api.ErrNotCaughtUp)
+		}
+	}
+	return nil
+}
+
 // apiError gives errors of package cluster the names that package api knows.
 func apiError(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, cluster.ErrNoLeader):
-		return fmt.Errorf("%w: %w", err, api.ErrNoLeader)
+		return &namedError{err, api.ErrNoLeader}
 	case errors.Is(err, cluster.ErrLeaseLost), errors.Is(err, cluster.ErrStopped), errors.Is(err, cluster.ErrLaneReset):
-		return fmt.Errorf("%w: %w", err, api.ErrNotCaughtUp)
+		return &namedError{err, api.ErrNotCaughtUp}
 	default:
 		return err
 	}
 }
+
+// namedError is an error under another name.
+type namedError struct {
+	err  error
+	name error
+}
+
+func (e *namedError) Error() string { return e.err.Error() }
+
+func (e *namedError) Unwrap() []error { return []error{e.err, e.name} }

@@ -56,8 +56,8 @@ type subRun struct {
 	mu      sync.Mutex
 	held    map[uint16]bool // under mu: QoS 2 packet ids that were printed and await PUBREL
 	printed int
-	failed  error           // of printing
-	reached chan struct{}   // closed when count is reached or printing failed
+	failed  error         // of printing
+	reached chan struct{} // closed when count is reached or printing failed
 }
 
 func (a *app) sub(c *cli.Context) error {
