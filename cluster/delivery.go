@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -208,16 +209,16 @@ func (n *Node) retained(ctx context.Context, tenant, filter, after string, limit
 	} else {
 		shards = append(shards, n.topicShard(tenant, []byte(filter)))
 	}
+	pages, err := n.retainedPages(ctx, shards, tenant, filter, after, limit)
+	if err != nil {
+		return nil, "", err
+	}
 	var all []state.RetainedInfo
 	cut := "" // topics above it may be missing from a shard that had more
-	for _, shard := range shards {
-		items, more, err := n.retainedOf(ctx, shard, tenant, filter, after, limit)
-		if err != nil {
-			return nil, "", err
-		}
-		all = append(all, items...)
-		if more && len(items) > 0 {
-			last := string(items[len(items)-1].Msg.Topic)
+	for _, p := range pages {
+		all = append(all, p.items...)
+		if p.more && len(p.items) > 0 {
+			last := string(p.items[len(p.items)-1].Msg.Topic)
 			if cut == "" || last < cut {
 				cut = last
 			}
@@ -241,6 +242,34 @@ func (n *Node) retained(ctx context.Context, tenant, filter, after string, limit
 		return all[:end], string(all[end-1].Msg.Topic), nil
 	}
 	return all, "", nil
+}
+
+type retainedPage struct {
+	items []state.RetainedInfo
+	more  bool
+	err   error
+}
+
+// retainedPages reads all shards at the same time: each read waits for a round
+// of its shard's quorum.
+func (n *Node) retainedPages(ctx context.Context, shards []uint32, tenant, filter, after string, limit int) ([]retainedPage, error) {
+	pages := make([]retainedPage, len(shards))
+	var wg sync.WaitGroup
+	for i, shard := range shards {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p := &pages[i]
+			p.items, p.more, p.err = n.retainedOf(ctx, shard, tenant, filter, after, limit)
+		}()
+	}
+	wg.Wait()
+	for i := range pages {
+		if pages[i].err != nil {
+			return nil, fmt.Errorf("read retained messages of shard %d: %w", shards[i], pages[i].err)
+		}
+	}
+	return pages, nil
 }
 
 // retainedOf reads one shard, linearizably: from the local replica once it has

@@ -28,11 +28,6 @@ func (l *lease) extend(sent time.Time, length time.Duration) {
 
 func (l *lease) drop() { l.until.Store(0) }
 
-// left is how long the lease still holds.
-func (l *lease) left() time.Duration {
-	return time.Duration(l.until.Load()) - time.Since(l.base)
-}
-
 // leaseBook is what the control leader knows of the gateways' leases. It lives
 // in memory: a new leader starts by giving everybody a full lease.
 type leaseBook struct {

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm"
-	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
 // transferTimeout bounds the hand-over of one group's leadership.
@@ -152,9 +151,4 @@ func (n *Node) onlyLoopback() bool {
 		}
 	}
 	return true
-}
-
-// Kick disconnects a client and reports whether it was connected here.
-func (n *Node) kickClient(tenant, clientID string, code mqtt.ReasonCode) bool {
-	return n.server.Kick(sessionKey(tenant, clientID), ^uint64(0), code)
 }
