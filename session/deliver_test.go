@@ -3,6 +3,7 @@ package session_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -354,6 +355,22 @@ func TestLargeMessagesToMany(t *testing.T) {
 					t.Fatalf("message %d: %d bytes", i, len(m.Payload))
 				}
 			}
+		}
+	})
+}
+
+// A shared packet that waits in an outbox is not overwritten by the next one.
+func TestLargeMessagesWaitUnharmed(t *testing.T) {
+	run(t, func(r *rig) {
+		s := r.nodes[0].DialPipe(mqtt.V5, 256)
+		s.Connect(t, &mqtt.Connect{ClientID: "s", CleanStart: true})
+		s.Subscribe(t, 0, "t")
+		body := func(i int) string { return strings.Repeat(string(rune('a'+i)), 5000) }
+		for i := range 10 {
+			r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte(body(i))})
+		}
+		for i := range 10 {
+			s.ExpectPublish(t, "t", body(i))
 		}
 	})
 }

@@ -110,6 +110,25 @@ func TestTakeover_v5_MQTT_3_1_4_3(t *testing.T) {
 	}
 }
 
+// What the old connection was not sent yet, it never gets: the new one does (I9).
+func TestTakeoverDiscardsUnsent(t *testing.T) {
+	run(t, func(r *rig) {
+		old := r.nodes[0].DialPipe(mqtt.V5, 64)
+		old.Connect(t, &mqtt.Connect{ClientID: "c", HasSessionExpiry: true, SessionExpiry: 100})
+		old.Subscribe(t, 1, "t")
+		for i := range 20 {
+			r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte(fmt.Sprintf("%0100d", i)), QoS: 1})
+			settle() // the first is being written, the others wait
+		}
+		c, _ := r.durable(mqtt.V5, "c")
+		old.ExpectPublish(t, "t", fmt.Sprintf("%0100d", 0))
+		old.ExpectDisconnect(t, mqtt.SessionTakenOver)
+		for i := range 20 {
+			c.ExpectPublish(t, "t", fmt.Sprintf("%0100d", i))
+		}
+	})
+}
+
 // Many connections with one client id at once: one remains, and it works (I9).
 func TestTakeoverStorm(t *testing.T) {
 	run(t, func(r *rig) {

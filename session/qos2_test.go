@@ -3,6 +3,7 @@ package session_test
 import (
 	"testing"
 
+	"github.com/flotilla-mqtt/flotilla/session"
 	"github.com/flotilla-mqtt/flotilla/session/sessiontest"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
@@ -122,6 +123,55 @@ func TestQoS2InboundAcrossNodes(t *testing.T) {
 				t.Errorf("awaiting %v", in.Awaiting)
 			}
 		})
+	})
+}
+
+// By the letter of section 4.9, each PUBCOMP gives a client a unit of quota, also
+// for an id of an earlier connection.
+func TestQuotaAfterResume_v5_4_9(t *testing.T) {
+	runCfg(t, func(c *session.Config) { c.ReceiveMaximum = 2 }, func(r *rig) {
+		p := r.client(mqtt.V5, "p", true)
+		p.MustSend(t, pub("t", "x", 2, 1), pub("t", "x", 2, 2))
+		expect[*mqtt.Pubrec](r, p)
+		expect[*mqtt.Pubrec](r, p)
+		p.Close()
+		settle()
+		p = r.client(mqtt.V5, "p", true)
+		p.MustSend(t, &mqtt.Pubrel{PacketID: 1}, &mqtt.Pubrel{PacketID: 2})
+		settle()
+		r.cl.Set(func(f *sessiontest.Faults) { f.Hold = true })
+		p.MustSend(t, pub("t", "x", 1, 3), pub("t", "x", 1, 4)) // its quota is used up
+		expect[*mqtt.Pubcomp](r, p)
+		expect[*mqtt.Pubcomp](r, p)
+		p.MustSend(t, pub("t", "x", 1, 5), pub("t", "x", 1, 6)) // and is full again
+		settle()
+		r.cl.ReleaseAll()
+		for pid := uint16(3); pid <= 6; pid++ {
+			if a := expect[*mqtt.Puback](r, p); a.PacketID != pid {
+				t.Errorf("PUBACK %d, want %d", a.PacketID, pid)
+			}
+		}
+	})
+}
+
+// A client that never got the PUBREL of a retained message still holds its id: the
+// next connection begins elsewhere.
+func TestLocalPacketIDsDifferPerEpoch(t *testing.T) {
+	run(t, func(r *rig) {
+		r.cl.Publish(retain("t", "x", 2))
+		seen := map[uint16]bool{}
+		for range 50 {
+			c := r.client(mqtt.V5, "c", true)
+			c.Subscribe(t, 2, "t")
+			m := c.ExpectPublish(t, "t", "x")
+			if seen[m.PacketID] || m.PacketID < 32768 {
+				t.Fatalf("packet id %d, used before: %v", m.PacketID, seen[m.PacketID])
+			}
+			seen[m.PacketID] = true
+			c.MustSend(t, &mqtt.Pubrec{PacketID: m.PacketID})
+			c.Close()
+			settle()
+		}
 	})
 }
 
