@@ -1,6 +1,10 @@
 package raftfsm
 
 import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -53,4 +57,39 @@ func (t *serialTransport) AppendEntries(id raft.ServerID, target raft.ServerAddr
 		t.replied(id, req, resp)
 	}
 	return err
+}
+
+// RequestVote implements raft.Transport.
+func (t *serialTransport) RequestVote(id raft.ServerID, target raft.ServerAddress,
+	req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return retryStale(func() error { return t.NetworkTransport.RequestVote(id, target, req, resp) })
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *serialTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
+	req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return retryStale(func() error { return t.NetworkTransport.RequestPreVote(id, target, req, resp) })
+}
+
+// TimeoutNow implements raft.Transport.
+func (t *serialTransport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
+	req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return retryStale(func() error { return t.NetworkTransport.TimeoutNow(id, target, req, resp) })
+}
+
+// retryStale repeats a message that went into a connection which the peer has closed: after a peer's
+// restart, the pool holds nothing else, and a vote lost to it costs an election timeout, a hand-over
+// the hand-over. These messages may arrive twice; replication repeats by itself.
+func retryStale(call func() error) error {
+	for tries := 0; ; tries++ {
+		err := call()
+		if tries == connPool || !isStale(err) {
+			return err
+		}
+	}
+}
+
+func isStale(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
