@@ -115,52 +115,55 @@ func (c *Control) Load(st Store) error {
 	if err := c.readMeta(v, meta); err != nil {
 		return err
 	}
-	err = eachOf(st, keyPlacement, func(k, val []byte) error {
-		if len(k) != 5 {
-			return fmt.Errorf("placement key of %d bytes: %w", len(k), ErrCorrupt)
+	for kind, read := range map[byte]func(v *ControlView, k, val []byte) error{
+		keyPlacement: readPlacement, keyNode: readNode, keySetting: readSetting, keyLane: c.readLane,
+	} {
+		err := eachOf(st, kind, func(k, val []byte) error { return read(v, k, val) })
+		if err != nil {
+			return fmt.Errorf("load control records %c: %w", kind, err)
 		}
-		r := recordReader{b: val}
-		replicas := []string{}
-		for n := r.uint(); n > 0 && !r.bad && len(r.b) > 0; n-- {
-			replicas = append(replicas, r.string())
-		}
-		v.Placement[binary.BigEndian.Uint32(k[1:])] = replicas
-		return r.err("placement")
-	})
-	if err == nil {
-		err = eachOf(st, keySetting, func(k, val []byte) error {
-			v.Settings[string(k[1:])] = string(val)
-			return nil
-		})
-	}
-	if err == nil {
-		err = eachOf(st, keyLane, func(k, val []byte) error {
-			l := &lane{node: string(k[1:])}
-			c.lanes[l.node] = l
-			return l.read(val)
-		})
-	}
-	if err == nil {
-		err = eachOf(st, keyNode, func(k, val []byte) error {
-			r := recordReader{b: val}
-			n := &NodeInfo{Incarnation: r.uint(), Up: r.flag(), State: command.NodeState(r.u32())}
-			if err := r.err("node"); err != nil {
-				return err
-			}
-			var rec command.Node
-			if err := rec.Decode(r.rest()); err != nil {
-				return err
-			}
-			n.Node = cloneNode(&rec)
-			v.Nodes[string(k[1:])] = n
-			return nil
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("load control state: %w", err)
 	}
 	c.view.Store(v)
 	return nil
+}
+
+func readPlacement(v *ControlView, k, val []byte) error {
+	if len(k) != 5 {
+		return fmt.Errorf("key of %d bytes: %w", len(k), ErrCorrupt)
+	}
+	r := recordReader{b: val}
+	replicas := []string{}
+	for n := r.uint(); n > 0 && !r.bad && len(r.b) > 0; n-- {
+		replicas = append(replicas, r.string())
+	}
+	v.Placement[binary.BigEndian.Uint32(k[1:])] = replicas
+	return r.err("placement")
+}
+
+func readNode(v *ControlView, k, val []byte) error {
+	r := recordReader{b: val}
+	n := &NodeInfo{Incarnation: r.uint(), Up: r.flag(), State: command.NodeState(r.u32())}
+	if err := r.err("node"); err != nil {
+		return err
+	}
+	var rec command.Node
+	if err := rec.Decode(r.rest()); err != nil {
+		return err
+	}
+	n.Node = cloneNode(&rec)
+	v.Nodes[string(k[1:])] = n
+	return nil
+}
+
+func readSetting(v *ControlView, k, val []byte) error {
+	v.Settings[string(k[1:])] = string(val)
+	return nil
+}
+
+func (c *Control) readLane(_ *ControlView, k, val []byte) error {
+	l := &lane{node: string(k[1:])}
+	c.lanes[l.node] = l
+	return l.read(val)
 }
 
 func (c *Control) readMeta(v *ControlView, meta []byte) error {

@@ -36,6 +36,7 @@ type fetched struct {
 	bits      entryBits
 	ids       []uint32
 	body      []byte
+	shared    uint64 // id of the record that the body is still to be read from
 	expiresAt int64
 }
 
@@ -165,46 +166,12 @@ func (f *fetch) add(it *fetched) bool {
 // message was gone when it was looked for.
 func (f *fetch) readCold() (bool, error) {
 	var bad error
-	type wanted struct {
-		at int
-		id uint64
-	}
-	var missing []wanted
 	full := false
 	err := f.store.Iterate(keyU64s(nil, keyEntry, f.sid, f.next), keyU64s(nil, keyEntry, f.sid, f.end), func(k, v []byte) bool {
-		seq, err := seqOfKey(k)
-		if err != nil {
-			bad = err
-			return false
-		}
-		if f.dead.contains(seq) {
-			f.next = seq + 1
-			return true
-		}
-		c, body, err := readEntry(seq, v)
-		if err != nil {
-			bad = err
-			return false
-		}
-		it := fetched{seq: seq, bits: c.bits, ids: c.ids, expiresAt: c.expiresAt}
-		if f.recv.contains(seq) {
-			it, c.shared = fetched{seq: seq, bits: receivedBits}, 0
-		} else {
-			it.body = append([]byte(nil), body...)
-		}
-		n := len(f.items)
-		if c.shared != 0 {
-			f.bytes += int(c.size) // its body comes below
-		}
-		if !f.add(&it) {
-			full = true
-			return false
-		}
-		if c.shared != 0 && len(f.items) > n && f.items[n].bits&bitReceived == 0 {
-			missing = append(missing, wanted{at: n, id: c.shared})
-		}
-		f.next = seq + 1
-		return true
+		var more bool
+		more, bad = f.takeCold(k, v)
+		full = !more
+		return more
 	})
 	if err == nil {
 		err = bad
@@ -212,20 +179,59 @@ func (f *fetch) readCold() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("fetch from the store: %w", err)
 	}
-	for _, m := range missing {
-		v, err := f.store.Get(keyU64(nil, keyMessage, m.id))
+	if !full {
+		f.next = f.end
+	}
+	return f.readShared()
+}
+
+// takeCold takes one record into the page; false if it is full.
+func (f *fetch) takeCold(k, v []byte) (bool, error) {
+	seq, err := seqOfKey(k)
+	if err != nil {
+		return false, err
+	}
+	if f.dead.contains(seq) {
+		f.next = seq + 1
+		return true, nil
+	}
+	c, body, err := readEntry(seq, v)
+	if err != nil {
+		return false, err
+	}
+	it := fetched{seq: seq, bits: c.bits, ids: c.ids, expiresAt: c.expiresAt, shared: c.shared}
+	if f.recv.contains(seq) {
+		it = fetched{seq: seq, bits: receivedBits}
+	} else if body != nil {
+		it.body = append([]byte(nil), body...)
+	}
+	if it.shared != 0 {
+		f.bytes += int(c.size) // its body comes later
+	}
+	if !f.add(&it) {
+		return false, nil
+	}
+	f.next = seq + 1
+	return true, nil
+}
+
+// readShared reads the bodies that have records of their own; false if one is gone.
+func (f *fetch) readShared() (bool, error) {
+	for i := range f.items {
+		it := &f.items[i]
+		if it.shared == 0 {
+			continue
+		}
+		v, err := f.store.Get(keyU64(nil, keyMessage, it.shared))
 		if errors.Is(err, ErrNotFound) {
 			return false, nil
 		}
 		if err != nil {
-			return false, fmt.Errorf("fetch message %d: %w", m.id, err)
+			return false, fmt.Errorf("fetch message %d: %w", it.shared, err)
 		}
 		r := recordReader{b: v}
 		r.int() // the expiry time
-		f.items[m.at].body = r.rest()
-	}
-	if !full {
-		f.next = f.end
+		it.body, it.shared = r.rest(), 0
 	}
 	return true, nil
 }

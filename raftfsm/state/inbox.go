@@ -35,13 +35,6 @@ func (e *entry) idList() []uint32 {
 	return *e.ids
 }
 
-func (e *entry) msgHash() uint64 {
-	if e.msg == nil {
-		return 0
-	}
-	return e.msg.hash
-}
-
 // inbox is the queue of a durable session. Entries with a sequence in [hot, next)
 // are in memory; live ones below stored are in the store. So [hot, stored) are in
 // both, [stored, next) are dirty, and below hot they are cold.

@@ -18,8 +18,8 @@ type message struct {
 	settled bool
 }
 
-// newMessage takes a message over. It has no holder yet: whoever makes one and
-// finds no holder for it calls discard.
+// newMessage takes a message over. It has no holder yet: the caller holds it (refs++)
+// while it looks for some, and releases it afterwards.
 func (s *Shard) newMessage(body []byte, expiresAt int64) *message {
 	s.lastMsg++
 	var m *message
@@ -55,12 +55,6 @@ func (s *Shard) release(m *message) {
 	if len(s.freeMsgs) < maxFreeMessages {
 		s.freeMsgs = append(s.freeMsgs, m)
 	}
-}
-
-// discard undoes newMessage for a message that nobody wanted.
-func (s *Shard) discard(m *message) {
-	m.refs = 1
-	s.release(m)
 }
 
 // maxFreeMessages bounds the pool: what one write-back interval turns over.
