@@ -22,15 +22,13 @@ const (
 // client is one durable session and what the history learns of it. One goroutine uses it; callbacks of its connection run
 // on another, and touch only conn.
 type client struct {
-	w       *World
-	name    string
-	rng     *rand.Rand
-	session *mqttc.Session
-	conn    int32 // written before Dial
-	// onPacket and onAck are the owner's.
-	onPacket func(conn int32, p mqtt.Packet)
-	onAck    func(a mqttc.Ack)
-	clean    bool // the next CONNECT asks for a clean start
+	w        *World
+	name     string
+	rng      *rand.Rand
+	session  *mqttc.Session
+	conn     int32                           // written before Dial
+	onPacket func(conn int32, p mqtt.Packet) // the owner's
+	clean    bool                            // the next CONNECT asks for a clean start
 }
 
 func (w *World) newClient(name string) *client {
@@ -63,11 +61,6 @@ func (c *client) dial(ctx context.Context, node string) (*mqttc.Client, error) {
 				c.onPacket(conn, p)
 			}
 			return false
-		},
-		OnAck: func(_ *mqttc.Client, a mqttc.Ack) {
-			if c.onAck != nil {
-				c.onAck(a)
-			}
 		},
 		OnClose: func(_ *mqttc.Client, err error) {
 			c.w.rec.Add(checker.Event{Kind: checker.Closed, T: c.w.hist.now(), Client: c.name, Conn: conn, Err: err.Error()})

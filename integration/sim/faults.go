@@ -186,6 +186,7 @@ func (w *World) cutPeers(m *machine) {
 
 // Heal ends all faults and starts what is down.
 func (w *World) Heal() {
+	w.votes.calm()
 	w.Hub.HealAll()
 	for _, a := range w.nodes {
 		a.disk.SetDelay(fsyncTime)

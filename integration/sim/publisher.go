@@ -18,17 +18,16 @@ type publisher struct {
 	qos   byte
 	pace  time.Duration // the most between two messages
 	// answered, if set, is called when PUBACK or PUBREC has come, before the client goes on.
-	answered func(p mqtt.Packet)
+	answered func()
 
 	mu   sync.Mutex
 	seq  uint64
 	open map[uint64]*checker.Event // guarded by mu: what is not answered, by sequence
-	pids map[uint16]uint64         // guarded by mu: sequence by packet id, of QoS 2 before PUBREC
 }
 
 func (w *World) newPublisher(name, topic string, qos byte, pace time.Duration) *publisher {
-	p := &publisher{client: w.newClient(name), topic: topic, qos: qos, pace: pace, open: map[uint64]*checker.Event{}, pids: map[uint16]uint64{}}
-	p.onAck, p.onPacket = p.acked, p.packet
+	p := &publisher{client: w.newClient(name), topic: topic, qos: qos, pace: pace, open: map[uint64]*checker.Event{}}
+	p.onPacket = p.packet
 	return p
 }
 
@@ -111,32 +110,30 @@ func (p *publisher) send(mc *mqttc.Client) {
 	payload := checker.AppendPayload(nil, checker.ID{Run: runName, Publisher: p.name, Topic: p.topic, Seq: seq}, 64+p.rng.IntN(200))
 	if _, err := mc.Send(ctx, &mqtt.Publish{Topic: []byte(p.topic), Payload: payload, QoS: p.qos}, seq); err != nil {
 		p.mu.Lock()
-		p.open[seq].Err = err.Error() // not sent, and never will be
+		delete(p.open, seq) // not sent, and never will be
 		p.mu.Unlock()
 	}
 }
 
-// packet sees PUBREC, which is where QoS 2 is promised.
+// packet sees PUBACK and PUBREC, which is where a publish is promised.
 func (p *publisher) packet(_ int32, pk mqtt.Packet) {
 	switch a := pk.(type) {
-	case *mqtt.Pubrec:
-		for _, f := range p.session.InFlight() {
-			if f.Publish.PacketID == a.PacketID && !f.Released {
-				p.note(f.Token, a.Code)
-			}
-		}
 	case *mqtt.Puback:
-	default:
-		return
-	}
-	if p.answered != nil {
-		p.answered(pk)
+		p.promised(a.PacketID, a.Code)
+	case *mqtt.Pubrec:
+		p.promised(a.PacketID, a.Code)
 	}
 }
 
-func (p *publisher) acked(a mqttc.Ack) {
-	if a.QoS == 1 || a.Code.Failed() {
-		p.note(a.Token, a.Code)
+func (p *publisher) promised(id uint16, code mqtt.ReasonCode) {
+	for _, f := range p.session.InFlight() {
+		if f.Publish.PacketID != id || f.Released {
+			continue
+		}
+		p.note(f.Token, code)
+		if p.answered != nil {
+			p.answered()
+		}
 	}
 }
 
@@ -157,15 +154,11 @@ func (p *publisher) note(seq uint64, code mqtt.ReasonCode) {
 func (p *publisher) report() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stuck := 0
 	for _, ev := range p.open {
-		if ev.Err == "" {
-			stuck++
-		}
 		p.w.rec.Add(*ev)
 	}
-	p.open = map[uint64]*checker.Event{}
-	if stuck > 0 {
+	if stuck := len(p.open); stuck > 0 {
 		p.w.Failf("I27: %d publishes of %s were never answered, though all nodes are up", stuck, p.name)
 	}
+	clear(p.open)
 }

@@ -39,6 +39,10 @@ type Options struct {
 	Seed   uint64
 	Nodes  int // default 3
 	Shards int // default 2
+	// CrashVoters is how many of 100 votes end in a crash of the voter right after.
+	CrashVoters int
+	// Sync is how long a shared log gathers before it syncs; default: drawn for each start.
+	Sync time.Duration
 	// Dir takes the few small files that are on the real disk (node.json).
 	Dir string
 	// Log gets what the nodes log from Info on, nil: nothing.
@@ -47,12 +51,13 @@ type Options struct {
 
 // World is a cluster on a network and disks in memory. It must be made and used inside a bubble of testing/synctest.
 type World struct {
-	tb   testing.TB
-	opt  Options
-	Hub  *transporttest.Hub
-	rec  *checker.Recorder
-	hist *clock
-	lead *leaders
+	tb    testing.TB
+	opt   Options
+	Hub   *transporttest.Hub
+	rec   *checker.Recorder
+	hist  *clock
+	lead  *leaders
+	votes *votes
 
 	nodes []*machine
 	wg    sync.WaitGroup // kills under way, clients, faults
@@ -106,7 +111,7 @@ func NewWorld(tb testing.TB, opt Options) *World {
 		tb: tb, opt: opt, Hub: transporttest.NewHub(), rec: checker.NewRecorder(), hist: &clock{start: time.Now()},
 		rng: rand.New(rand.NewPCG(opt.Seed, 0x51)),
 	}
-	w.lead = newLeaders(w)
+	w.lead, w.votes = newLeaders(w), newVotes(w)
 	for i := range opt.Nodes {
 		id := fmt.Sprintf("n%d", i+1)
 		m := &machine{id: id, dir: filepath.Join(opt.Dir, id), disk: raftfsmtest.NewDisk(), life: make(chan struct{}, 1)}
@@ -167,7 +172,11 @@ func (w *World) config(m *machine, gen uint64) cluster.Config {
 		if !w.alive(m, gen) {
 			return nil, errDead // the disk is another one now
 		}
-		return m.disk.Stable(dir, group)
+		st, err := m.disk.Stable(dir, group)
+		if err != nil {
+			return nil, err
+		}
+		return w.votes.stable(st, m, group), nil
 	}
 	cfg.Logger = w.opt.Log.WithOptions(zap.WrapCore(w.lead.core))
 	cfg.Fatal = func(err error) {
@@ -184,6 +193,9 @@ func (w *World) config(m *machine, gen uint64) cluster.Config {
 func (w *World) syncTime() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.opt.Sync > 0 {
+		return w.opt.Sync
+	}
 	return fsyncTime + time.Duration(w.rng.Int64N(int64(4*time.Millisecond)))
 }
 

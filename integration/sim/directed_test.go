@@ -1,0 +1,139 @@
+package sim
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// formed starts a cluster and waits until it serves.
+func formed(t *testing.T, o Options) *World {
+	w := NewWorld(t, o)
+	for _, m := range w.nodes {
+		w.Start(m)
+	}
+	if err := w.WaitReady(); err != nil {
+		t.Errorf("the cluster does not form: %v", err)
+	}
+	return w
+}
+
+// lightsOut takes the power from all nodes in this very moment and drops everything that is not synced; then all start.
+func (w *World) lightsOut() {
+	w.Crash(true, 0, w.nodes...)
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		for _, m := range w.nodes {
+			w.Start(m)
+		}
+	}()
+}
+
+// TestPowerLossAfterAck is I22: all nodes lose power in the moment in which a client has its PUBACK or PUBREC.
+func TestPowerLossAfterAck(t *testing.T) {
+	const rounds = 8
+	for qos := byte(1); qos <= 2; qos++ {
+		dir := t.TempDir()
+		bubble(t, func(t *testing.T) {
+			o := options(t, 40+uint64(qos), dir)
+			o.Sync = 20 * time.Millisecond // a wide window for what is acknowledged too early
+			w := formed(t, o)
+			l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
+			l.subs = []*subscriber{w.newSubscriber("s", "t/#", qos)}
+			p := w.newPublisher("p", "t/p", qos, 2*time.Millisecond)
+			var acks, outages atomic.Int32
+			p.answered = func() {
+				if n := acks.Add(1); n%17 == 0 && n/17 <= rounds {
+					outages.Add(1)
+					w.lightsOut()
+				}
+			}
+			l.pubs = []*publisher{p}
+			l.Start()
+			if err := w.until(5*time.Minute, func() error {
+				if outages.Load() < rounds {
+					return errors.New("too few outages")
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+			w.wg.Wait()
+			w.finish(l)
+			report(t, w)
+		})
+	}
+}
+
+// TestPowerLossAfterSuback is I22 for SUBACK and CONNACK: what they said holds after the power is back.
+func TestPowerLossAfterSuback(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, func(t *testing.T) {
+		o := options(t, 50, dir)
+		o.Sync = 20 * time.Millisecond
+		w := formed(t, o)
+		l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
+		l.Start()
+		for i := range 8 {
+			// A session that is lost shows as session present 0, a subscription as a message that never comes.
+			s := w.newSubscriber(topicName("s", i), topicName("t", i), 1)
+			in, afterConnack := s.onPacket, i%2 == 0
+			s.onPacket = func(conn int32, pk mqtt.Packet) {
+				in(conn, pk)
+				if _, ok := pk.(*mqtt.Suback); ok && conn < 3 && !afterConnack {
+					w.lightsOut()
+				}
+			}
+			mc := s.connect(nil)
+			if afterConnack {
+				w.lightsOut()
+			} else {
+				s.subscribe(mc, s.filter, s.qos)
+			}
+			_ = mc.Close() // it never fails
+			w.wg.Wait()
+			if err := w.WaitReady(); err != nil {
+				t.Error(err)
+			}
+			l.subs = append(l.subs, s)
+			l.rest.Go(func() { s.run(l.stop, l.leave) })
+			p := w.newPublisher(topicName("p", i), topicName("t", i), 1, 2*time.Millisecond)
+			stop := make(chan struct{})
+			time.AfterFunc(200*time.Millisecond, func() { close(stop) })
+			p.run(stop, l.hurry)
+		}
+		w.finish(l)
+		report(t, w)
+	})
+}
+
+// TestCrashAfterVote crashes voters right after they voted, while leaders keep falling: no vote may be forgotten (I21, I25).
+func TestCrashAfterVote(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, func(t *testing.T) {
+		o := options(t, 60, dir)
+		w := formed(t, o)
+		w.votes.mu.Lock()
+		w.votes.crash = 60
+		w.votes.mu.Unlock()
+		l := NewWorkload(w)
+		l.Start()
+		for i := range 12 {
+			if m := w.lead.latest(int64(i % 3)); m != nil {
+				w.fault("cut off the leader " + m.id)
+				w.cutPeers(m)
+				time.Sleep(4 * heartbeat)
+				w.Hub.HealAll()
+				w.fault("heal")
+			}
+			time.Sleep(2 * heartbeat)
+		}
+		w.finish(l)
+		t.Log(w.votes)
+		report(t, w)
+	})
+}
