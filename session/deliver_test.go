@@ -515,9 +515,14 @@ func TestPumpRetries(t *testing.T) {
 	run(t, func(r *rig) {
 		s, _ := r.durable(mqtt.V5, "s")
 		s.Subscribe(t, 1, "t")
+		settle() // nothing is retained
 		r.cl.Set(func(f *sessiontest.Faults) { f.FailFetches = 5 })
+		start := time.Now()
 		r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte("x"), QoS: 1})
 		s.ExpectPublish(t, "t", "x")
+		if d := time.Since(start); d < 500*time.Millisecond || d > time.Second {
+			t.Errorf("5 failures cost %v, want pauses of 20, 40, 80, 160 and 320 ms", d)
+		}
 	})
 }
 
