@@ -52,6 +52,8 @@ type Host struct {
 	mu     sync.Mutex
 	groups map[uint32]*Group // nil value: being opened
 	closed bool
+	// opening counts calls of OpenGroup under way, so that shutdown finds what they open. Add is under mu.
+	opening sync.WaitGroup
 
 	closeOnce sync.Once
 	closeErr  error
@@ -159,6 +161,8 @@ func (h *Host) OpenGroup(cfg GroupConfig) (*Group, error) {
 	closed := h.closed
 	if !taken && !closed {
 		h.groups[cfg.ID] = nil
+		h.opening.Add(1)
+		defer h.opening.Done()
 	}
 	h.mu.Unlock()
 	if closed {
@@ -281,6 +285,7 @@ func (h *Host) shutdown() error {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
+	h.opening.Wait()
 	var err error
 	for _, g := range h.openGroups() {
 		if h.fst.isDead() {
