@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
@@ -292,8 +293,14 @@ func (p *person) livePaho5(ctx context.Context, t testing.TB) {
 	up := make(chan struct{}, 1)
 	cm, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
 		ServerUrls: []*url.URL{server}, KeepAlive: 5, SessionExpiryInterval: sessionExpiry, ConnectTimeout: dialTimeout,
-		ReconnectBackoff:  func(int) time.Duration { return reconnectDelay },
-		AttemptConnection: func(ctx context.Context, _ autopaho.ClientConfig, _ *url.URL) (net.Conn, error) { return p.dial(ctx) },
+		ReconnectBackoff: func(int) time.Duration { return reconnectDelay },
+		AttemptConnection: func(ctx context.Context, _ autopaho.ClientConfig, _ *url.URL) (net.Conn, error) {
+			conn, err := p.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return packets.NewThreadSafeConn(conn), nil // it writes a packet in parts
+		},
 		OnConnectionUp: func(_ *autopaho.ConnectionManager, ack *paho.Connack) {
 			if !ack.SessionPresent {
 				select {

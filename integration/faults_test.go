@@ -63,6 +63,8 @@ const (
 	// maxPause is longer than a lease (5 s), so that some pauses cost one.
 	maxPause     = 6 * time.Second
 	maxPartition = 10 * time.Second
+	// lossTime is above lease and margin: a node that is away for longer is marked down, and its sessions with it.
+	lossTime = 6 * time.Second
 	// healTimeout bounds I27: a leader within 10 s, caught up within 60 s, and the start of the processes.
 	healTimeout = 75 * time.Second
 )
@@ -80,6 +82,9 @@ func (r *rig) hurt(kind faultKind) {
 		victims = r.c.Nodes
 	}
 	down := time.Duration(r.rng.Int64N(int64(2 * time.Second)))
+	if r.rng.IntN(4) == 0 {
+		down = lossTime + down // long enough that the cluster gives the node up
+	}
 	r.tr.fault(ids(victims), string(kind))
 	switch kind {
 	case pauseAny, pauseLeader:

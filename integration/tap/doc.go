@@ -5,5 +5,6 @@
 //
 // It must not know: the broker's packages. Its frame reader is its own, because what is to be proved includes the codec.
 //
-// Goroutines: none. Locks: Client.mu is a leaf, held while bytes are looked at and never across I/O.
+// Goroutines: none. Locks: Conn.writing, held over a Write so that the history has the order of the wire, then Client.mu, a leaf
+// that is held while bytes are looked at and never across I/O.
 package tap

@@ -133,6 +133,8 @@ type Conn struct {
 	node string
 	n    int32
 
+	writing sync.Mutex // held over a Write, before c.mu
+
 	in, out           splitter // guarded by c.mu, like all below
 	v5                bool
 	connect           checker.Event
@@ -160,7 +162,10 @@ func (t *Conn) Read(b []byte) (int, error) {
 }
 
 // Write looks at bytes from the client and passes them on. It looks first: what was sent may be answered before Write returns.
+// Two writers must not overtake each other in between, so one waits for the other.
 func (t *Conn) Write(b []byte) (int, error) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
 	t.c.mu.Lock()
 	if !t.ended {
 		if perr := t.out.push(b, t.fromClient); perr != nil {
