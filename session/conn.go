@@ -82,6 +82,7 @@ type Conn struct {
 	helpers    int  // writer and pump, running
 	joined     *sync.Cond
 	writeUntil time.Time
+	writeFn    func()
 	room       chan struct{} // wakes the reader that waits for room
 	needRoom   bool
 

@@ -26,7 +26,10 @@ func (c *Conn) flushLocked() {
 	}
 	c.writing = true
 	c.startLocked()
-	go c.writeLoop()
+	if c.writeFn == nil {
+		c.writeFn = c.writeLoop // bound once: a go statement with a receiver allocates each time
+	}
+	go c.writeFn()
 }
 
 // writeLoop is the writer goroutine. What is added while it writes leaves with
@@ -106,10 +109,20 @@ func (c *Conn) writeOnce(b *batch) (int64, error) {
 		b.one.b = append(b.one.b[:0], b.one.b[n:]...)
 		return int64(n), err
 	}
+	return c.writeMany(b)
+}
+
+// writeMany is apart because what it passes on escapes: the common write
+// allocates nothing.
+func (c *Conn) writeMany(b *batch) (n int64, err error) {
+	segs := b.segs
 	if c.vec != nil {
-		return c.vec.WriteBuffers(&b.segs)
+		n, err = c.vec.WriteBuffers(&segs)
+	} else {
+		n, err = segs.WriteTo(c.nc)
 	}
-	return b.segs.WriteTo(c.nc)
+	b.segs = segs
+	return n, err
 }
 
 // armWrite sets the write deadline, between one and one and a half timeouts away,
