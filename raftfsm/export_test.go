@@ -123,3 +123,9 @@ func ReadStream(b []byte) (map[string]string, error) {
 	})
 	return pairs, err
 }
+
+// SetNudge switches a group's commit nudge.
+func SetNudge(g *Group, on bool) { g.noNudge.Store(!on) }
+
+// VerifyLeader is raft's own confirmation of leadership, which this package does not use.
+func VerifyLeader(g *Group) error { return g.raft().VerifyLeader().Error() }

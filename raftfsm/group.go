@@ -31,7 +31,7 @@ type Group struct {
 	members *membership
 	peers   *peers
 	metrics groupMetrics
-	noNudge bool // a test measures without
+	noNudge atomic.Bool // a test measures without
 
 	proposals *proposals
 	applied   appliedIndex

@@ -138,33 +138,51 @@ func (g *Group) change(ctx context.Context, holds func(raft.Configuration) bool,
 	case <-g.stop:
 		return ErrClosed
 	}
-	for {
+	for issued := false; ; issued = true {
 		conf, confChanged := g.members.get()
 		if holds(conf) && holds(g.configuration()) {
 			return nil
 		}
 		term, termChanged := g.proposals.state()
 		if term == 0 {
-			if g.isClosed() {
-				return ErrClosed
-			}
-			return ErrNotLeader
+			return g.endOfChange(ctx, holds, confChanged, issued)
 		}
 		issue()
-		if err := g.awaitChange(ctx, confChanged, termChanged); err != nil {
+		t := time.NewTimer(confChangeRetry)
+		err := g.await(ctx, confChanged, termChanged, t.C)
+		t.Stop()
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// awaitChange returns when it is worth looking again.
-func (g *Group) awaitChange(ctx context.Context, confChanged, termChanged <-chan struct{}) error {
-	t := time.NewTimer(confChangeRetry)
+// endOfChange says how a change ended whose leader leads no more. One who removes itself steps down
+// when that is committed, which its state machine sees a moment later.
+func (g *Group) endOfChange(ctx context.Context, holds func(raft.Configuration) bool, changed <-chan struct{}, issued bool) error {
+	if g.isClosed() {
+		return ErrClosed
+	}
+	if !issued {
+		return ErrNotLeader
+	}
+	t := time.NewTimer(g.cfg.Heartbeat)
 	defer t.Stop()
+	if err := g.await(ctx, changed, nil, t.C); err != nil {
+		return err
+	}
+	if conf, _ := g.members.get(); holds(conf) {
+		return nil
+	}
+	return ErrUnknownOutcome
+}
+
+// await returns nil when one of the channels says that it is worth looking again.
+func (g *Group) await(ctx context.Context, a, b <-chan struct{}, t <-chan time.Time) error {
 	select {
-	case <-confChanged:
-	case <-termChanged:
-	case <-t.C:
+	case <-a:
+	case <-b:
+	case <-t:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-g.stop:

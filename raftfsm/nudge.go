@@ -13,13 +13,13 @@ func (p *peers) announce() {
 	}
 	r := g.raft()
 	commit, last := r.CommitIndex(), r.LastIndex()
-	if commit == 0 || commit != last || g.noNudge {
+	if commit == 0 || commit != last || g.noNudge.Load() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, q := range p.known {
-		if q.match >= commit && q.commit < commit {
+		if q.match >= commit && q.told < commit {
 			p.kickLocked(q)
 		}
 	}

@@ -28,7 +28,7 @@ type peers struct {
 type peer struct {
 	id        raft.ServerID
 	match     uint64 // highest entry known to be on its disk
-	commit    uint64 // highest commit index it is known to have learnt
+	told      uint64 // highest commit index that was sent to it, behind entries that it has
 	contact   time.Time
 	confirmed uint64 // the newest round that it has confirmed
 	sending   bool   // a courier is under way
@@ -75,8 +75,8 @@ func (p *peers) replied(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 				reached = req.Entries[n-1].Index
 			}
 			q.match = max(q.match, reached)
-			q.commit = max(q.commit, min(req.LeaderCommitIndex, reached))
-			behind = q.match > q.commit
+			q.told = max(q.told, min(req.LeaderCommitIndex, reached))
+			behind = q.match > q.told
 		}
 	}
 	p.mu.Unlock()
@@ -158,16 +158,16 @@ func (p *peers) courier(q *peer) {
 		}
 		var resp raft.AppendEntriesResponse
 		err := p.g.trans.NetworkTransport.AppendEntries(q.id, raft.ServerAddress(q.id), req, &resp)
-		if err != nil {
-			failures++
-			if !p.retry(q, failures) {
-				return
-			}
+		if err == nil && resp.Term == req.Term {
+			failures = 0
+			p.replied(q.id, req, &resp)
+			p.confirm(q, round)
 			continue
 		}
-		failures = 0
-		p.replied(q.id, req, &resp)
-		p.confirm(q, req.Term, round, &resp)
+		// A newer term is for raft to find: it asks the same follower.
+		if failures++; !p.retry(q, failures) {
+			return
+		}
 	}
 }
 
@@ -179,7 +179,7 @@ func (p *peers) message(q *peer) (req *raft.AppendEntriesRequest, round uint64) 
 	defer p.mu.Unlock()
 	term := g.leadTerm.Load()
 	wanted := q.confirmed < p.round && len(p.readers) > 0
-	nudge := commit == last && q.match >= commit && q.commit < commit
+	nudge := !g.noNudge.Load() && commit == last && q.match >= commit && q.told < commit
 	if p.closed || term == 0 || term != p.term || p.known[q.id] != q || !wanted && !nudge {
 		q.sending, q.again = false, false
 		return nil, 0
@@ -191,6 +191,7 @@ func (p *peers) message(q *peer) (req *raft.AppendEntriesRequest, round uint64) 
 		Term:      term,
 	}
 	if nudge {
+		q.told = commit // it is not said twice, whatever the answer
 		if at, ok := g.termAt(commit); ok {
 			req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = commit, at, commit
 		}

@@ -100,12 +100,9 @@ func (p *peers) leave(rd *reader) {
 	}
 }
 
-// confirm counts a follower's answer to a message of a round: in the same term it knew of no newer
-// leader when it answered.
-func (p *peers) confirm(q *peer, term, round uint64, resp *raft.AppendEntriesResponse) {
-	if resp.Term != term {
-		return
-	}
+// confirm counts a follower's answer, in the leader's term, to a message of a round: it knew of no
+// newer leader when it answered.
+func (p *peers) confirm(q *peer, round uint64) {
 	members := p.g.configuration()
 	p.mu.Lock()
 	defer p.mu.Unlock()
