@@ -89,7 +89,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	}
 	at := session.Attached{
 		Ref:     command.SessionRef{SessionKey: req.Key, Epoch: res.Epoch},
-		Present: res.Present, Subs: res.Subs, AwaitingRelease: res.AwaitingRelease,
+		Present: res.Present, Subs: res.Subs, AwaitingRelease: res.AwaitingRelease, ExpiryS: res.ExpiryS,
 	}
 	if res.Present && len(res.Subs) > 0 {
 		// I10: what the session holds is routable before CONNACK.
