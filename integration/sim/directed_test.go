@@ -37,9 +37,7 @@ func (w *World) lightsOut() {
 func TestPowerLossAfterAck(t *testing.T) {
 	const rounds = 8
 	for qos := byte(1); qos <= 2; qos++ {
-		dir := t.TempDir()
-		bubble(t, func(t *testing.T) {
-			o := options(t, 40+uint64(qos), dir)
+		bubble(t, 40+uint64(qos), func(t *testing.T, o Options) {
 			o.Sync = 20 * time.Millisecond // a wide window for what is acknowledged too early
 			w := formed(t, o)
 			l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
@@ -71,9 +69,7 @@ func TestPowerLossAfterAck(t *testing.T) {
 
 // TestPowerLossAfterSuback is I22 for SUBACK and CONNACK: what they said holds after the power is back.
 func TestPowerLossAfterSuback(t *testing.T) {
-	dir := t.TempDir()
-	bubble(t, func(t *testing.T) {
-		o := options(t, 50, dir)
+	bubble(t, 50, func(t *testing.T, o Options) {
 		o.Sync = 20 * time.Millisecond
 		w := formed(t, o)
 		l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
@@ -88,13 +84,18 @@ func TestPowerLossAfterSuback(t *testing.T) {
 					w.lightsOut()
 				}
 			}
-			mc := s.connect(nil)
-			if afterConnack {
+			mc := s.connect(after(readyLimit))
+			switch {
+			case mc == nil:
+				w.Failf("I27: %s cannot connect", s.name)
+			case afterConnack:
 				w.lightsOut()
-			} else {
+			default:
 				s.subscribe(mc, s.filter, s.qos)
 			}
-			_ = mc.Close() // it never fails
+			if mc != nil {
+				_ = mc.Close() // it never fails
+			}
 			w.wg.Wait()
 			if err := w.WaitReady(); err != nil {
 				t.Error(err)
@@ -102,9 +103,7 @@ func TestPowerLossAfterSuback(t *testing.T) {
 			l.subs = append(l.subs, s)
 			l.rest.Go(func() { s.run(l.stop, l.leave) })
 			p := w.newPublisher(topicName("p", i), topicName("t", i), 1, 2*time.Millisecond)
-			stop := make(chan struct{})
-			time.AfterFunc(200*time.Millisecond, func() { close(stop) })
-			p.run(stop, l.hurry)
+			p.run(after(200*time.Millisecond), after(readyLimit))
 		}
 		w.finish(l)
 		report(t, w)
@@ -113,9 +112,7 @@ func TestPowerLossAfterSuback(t *testing.T) {
 
 // TestCrashAfterVote crashes voters right after they voted, while leaders keep falling: no vote may be forgotten (I21, I25).
 func TestCrashAfterVote(t *testing.T) {
-	dir := t.TempDir()
-	bubble(t, func(t *testing.T) {
-		o := options(t, 60, dir)
+	bubble(t, 60, func(t *testing.T, o Options) {
 		w := formed(t, o)
 		w.votes.mu.Lock()
 		w.votes.crash = 60

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,36 +19,33 @@ const (
 	seedsDefault = 10
 	faultTime    = 20 * time.Second
 	// realLimit is how long a seed may take in real time: a wedged cluster spins in fake time for ever.
-	realLimit = 30 * time.Second
+	realLimit = time.Minute
 )
 
 // bubble runs fn in a bubble, with a watchdog in real time.
-func bubble(t *testing.T, fn func(t *testing.T)) {
+func bubble(t *testing.T, seed uint64, fn func(t *testing.T, o Options)) {
 	t.Helper()
+	o := Options{Seed: seed, Dir: t.TempDir(), Progress: new(atomic.Int64)}
 	dog := time.AfterFunc(realLimit, func() {
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
-		panic("the simulation hangs: see the goroutines above")
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // the panic follows in any case
+		panic(fmt.Sprintf("seed %d hangs: the history ends %v after the start in fake time, see the goroutines above", seed, time.Duration(o.Progress.Load())))
 	})
 	defer dog.Stop()
-	synctest.Test(t, fn)
-}
-
-func options(t *testing.T, seed uint64, dir string) Options {
-	o := Options{Seed: seed, Dir: dir}
-	if os.Getenv("FLOTILLA_SIM_LOG") != "" {
-		lg, err := zap.NewDevelopment()
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		if os.Getenv("FLOTILLA_SIM_LOG") != "" {
+			lg, err := zap.NewDevelopment()
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Log = lg
 		}
-		o.Log = lg
-	}
-	return o
+		fn(t, o)
+	})
 }
 
 func TestWithoutFaults(t *testing.T) {
-	dir := t.TempDir()
-	bubble(t, func(t *testing.T) {
-		w := NewWorld(t, options(t, 2, dir))
+	bubble(t, 2, func(t *testing.T, o Options) {
+		w := NewWorld(t, o)
 		w.Run(0)
 		report(t, w)
 	})
@@ -65,10 +63,12 @@ func TestSeeds(t *testing.T) {
 		}
 	}
 	for seed := first; seed < first+uint64(n); seed++ {
-		dir := t.TempDir()
 		real := time.Now()
-		bubble(t, func(t *testing.T) {
-			w := NewWorld(t, options(t, seed, dir))
+		bubble(t, seed, func(t *testing.T, o Options) {
+			if seed%3 == 0 {
+				o.CrashVoters = 10
+			}
+			w := NewWorld(t, o)
 			w.Run(faultTime)
 			report(t, w)
 		})

@@ -18,6 +18,13 @@ func topicName(parts ...any) string {
 	return strings.Join(s, "/")
 }
 
+// after returns a channel that is closed when some time has passed.
+func after(d time.Duration) <-chan struct{} {
+	ch := make(chan struct{})
+	time.AfterFunc(d, func() { close(ch) })
+	return ch
+}
+
 // Workload is the clients of a run.
 type Workload struct {
 	w       *World
@@ -48,8 +55,13 @@ func (l *Workload) Start() {
 	for _, s := range l.subs {
 		l.rest.Go(func() { s.run(l.stop, l.leave) })
 	}
+	late := after(readyLimit)
 	for _, s := range l.subs {
-		<-s.ready
+		select {
+		case <-s.ready:
+		case <-late:
+			l.w.Failf("I27: %s cannot subscribe", s.name)
+		}
 	}
 	for _, p := range l.pubs {
 		l.publishing.Go(func() { p.run(l.stop, l.hurry) })

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,8 @@ type Options struct {
 	Sync time.Duration
 	// Dir takes the few small files that are on the real disk (node.json).
 	Dir string
+	// Progress follows the history's time, for a watchdog outside the bubble; nil: nobody looks.
+	Progress *atomic.Int64
 	// Log gets what the nodes log from Info on, nil: nothing.
 	Log *zap.Logger
 }
@@ -85,14 +88,17 @@ type machine struct {
 // clock gives strictly growing times to a history: in fake time much happens in one nanosecond.
 type clock struct {
 	start time.Time
-	mu    sync.Mutex
-	last  int64
+	shown *atomic.Int64
+
+	mu   sync.Mutex
+	last int64 // guarded by mu
 }
 
 func (c *clock) now() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = max(c.last+1, int64(time.Since(c.start))+1)
+	c.shown.Store(c.last)
 	return c.last
 }
 
@@ -107,8 +113,11 @@ func NewWorld(tb testing.TB, opt Options) *World {
 	if opt.Log == nil {
 		opt.Log = zap.NewNop()
 	}
+	if opt.Progress == nil {
+		opt.Progress = new(atomic.Int64)
+	}
 	w := &World{
-		tb: tb, opt: opt, Hub: transporttest.NewHub(), rec: checker.NewRecorder(), hist: &clock{start: time.Now()},
+		tb: tb, opt: opt, Hub: transporttest.NewHub(), rec: checker.NewRecorder(), hist: &clock{start: time.Now(), shown: opt.Progress},
 		rng: rand.New(rand.NewPCG(opt.Seed, 0x51)),
 	}
 	w.lead, w.votes = newLeaders(w), newVotes(w)
@@ -286,6 +295,7 @@ func (w *World) Crash(power bool, unsynced int, ms ...*machine) {
 }
 
 func (w *World) fault(what string) {
+	w.opt.Log.Info("FAULT "+what, zap.Duration("at", time.Since(w.hist.start)))
 	w.rec.Add(checker.Event{Kind: checker.Fault, T: w.hist.now(), Err: what})
 }
 
