@@ -64,9 +64,10 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, fs: cfg.FS, lg: cfg.Logger.Named("raftfsm"), groups: map[uint32]*Group{}}
+	h := &Host{cfg: cfg, lg: cfg.Logger.Named("raftfsm"), groups: map[uint32]*Group{}}
 	h.fst = newFailStop(h.lg, cfg.Fatal)
 	h.metrics = newHostMetrics(h)
+	h.fs = &deadFS{FS: cfg.FS, dead: h.fst.isDead, fsync: h.observeFsync}
 	if err := h.openDir(); err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}
@@ -138,6 +139,14 @@ func (h *Host) openDatabases() error {
 	}
 	h.state = newStateDB(db, h.fst, h.wd)
 	return h.fst.err()
+}
+
+// observeFsync measures the fsyncs of the databases.
+func (h *Host) observeFsync(path string, d time.Duration) {
+	switch dir := h.fs.PathBase(h.fs.PathDir(path)); dir {
+	case logDir, stateDir:
+		h.metrics.fsync.WithLabelValues(dir).Observe(d.Seconds())
+	}
 }
 
 // groupDir makes the directory of a group.

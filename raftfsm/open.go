@@ -45,14 +45,13 @@ func (g *Group) openStores(dir string, stable StableLog) error {
 		marks: func() uint64 { return g.fence().applied },
 	}
 	var backend logBackend = &sharedLog{db: h.logDB, group: g.cfg.ID}
-	store := "log"
 	if g.cfg.Control {
-		backend, store = &stableBackend{group: g.cfg.ID, store: stable}, "stable"
+		backend = &stableBackend{group: g.cfg.ID, store: stable}
 	}
 	g.log = newGroupLog(g.cfg.ID, backend, h.cfg.LogCacheBytes, h.fst, h.wd)
 	g.log.dead, g.log.fence, g.log.boundary, g.log.stored = g.isDead, g.fence, g.boundary, g.proposals.stored
-	fsync := h.metrics.fsync.WithLabelValues(store)
-	g.log.observe = func(d time.Duration) { fsync.Observe(d.Seconds()) }
+	g.log.observe = func(d time.Duration) { g.metrics.appended.Observe(d.Seconds()) }
+	g.stable.observe = func(d time.Duration) { h.metrics.fsync.WithLabelValues("stable").Observe(d.Seconds()) }
 	g.snaps = &snapshotStore{
 		group: g.cfg.ID, dir: dir, fs: h.fs, state: h.state, log: g.log, fst: h.fst, dead: g.isDead,
 		generation: func() uint32 { return g.stateMeta().generation },

@@ -91,6 +91,8 @@ type guardedStable struct {
 	// marks returns the floor below which neither log nor snapshot may ever end again.
 	marks func() uint64
 	tail  *tail // nil: none
+	// observe is told how long a write took.
+	observe func(time.Duration)
 
 	mu   sync.Mutex
 	mark uint64 // persisted
@@ -116,7 +118,7 @@ func (s *guardedStable) put(key, val []byte) (err error) {
 	binary.LittleEndian.PutUint32(v[len(val):], stableCRC(s.group, key, val))
 	c := s.wd.begin("stable store write", s.group, 1)
 	err = catchPanic(func() error { return s.inner.Set(key, v) })
-	s.wd.end(c)
+	s.observe(s.wd.end(c))
 	if err == nil {
 		err = s.noteTail(string(key), val)
 	}

@@ -103,6 +103,14 @@ func (c *Cluster) Start(i int) {
 	}
 }
 
+// Ensure starts a node unless it is running.
+func (c *Cluster) Ensure(i int) {
+	c.tb.Helper()
+	if !c.Nodes[i].Running() {
+		c.Start(i)
+	}
+}
+
 // TryStart starts a node and returns why it could not.
 func (c *Cluster) TryStart(i int) error {
 	n := c.Nodes[i]
@@ -343,21 +351,41 @@ func (c *Cluster) WaitEqual(group uint32) {
 	if floor := c.Oracle.Floor(group); index < floor {
 		c.tb.Fatalf("read index %d of group %d is below the acknowledged %d", index, group, floor)
 	}
-	var want [16]byte
-	var from *Node
+	var running []*Node
 	for _, n := range c.Nodes {
 		if !n.Running() {
 			continue
 		}
+		running = append(running, n)
 		if err := n.Group(group).WaitApplied(ctx, index); err != nil {
 			st := n.Group(group).Status()
 			c.tb.Fatalf("%s does not apply %d of group %d: %v (%+v)", n.ID, index, group, err, st)
 		}
-		_, d := n.Machine(group).Digest()
-		if from == nil {
-			want, from = d, n
-		} else if d != want {
-			c.tb.Fatalf("group %d: %s and %s differ at %d", group, from.ID, n.ID, index)
-		}
 	}
+	c.sameDigest(group, running)
+	if err := c.Oracle.Err(); err != nil {
+		c.tb.Fatal(err)
+	}
+}
+
+// sameDigest compares machines once they have applied the same entries: late ones may still come.
+func (c *Cluster) sameDigest(group uint32, running []*Node) {
+	c.tb.Helper()
+	WaitFor(c.tb, fmt.Sprintf("one applied index in group %d", group), func() bool {
+		var want [16]byte
+		var at uint64
+		for i, n := range running {
+			index, d := n.Machine(group).Digest()
+			if i == 0 {
+				at, want = index, d
+			}
+			if index != at {
+				return false
+			}
+			if d != want {
+				c.tb.Fatalf("group %d: %s and %s differ at %d", group, running[0].ID, n.ID, index)
+			}
+		}
+		return true
+	})
 }

@@ -58,6 +58,20 @@ func (d *Disk) Crash(unsyncedPercent int, rng *rand.Rand) {
 	}
 }
 
+// Clone returns what a power loss now would leave, as a disk of its own.
+func (d *Disk) Clone(unsyncedPercent int, rng *rand.Rand) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := &Disk{
+		fs:      d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rng}),
+		stables: map[uint32]*stableImage{},
+	}
+	for g, s := range d.stables {
+		n.stables[g] = s.crash()
+	}
+	return n
+}
+
 // Stable opens the votes of a group: a raftfsm.HostConfig.Stable.
 func (d *Disk) Stable(_ string, group uint32) (raftfsm.StableLog, error) {
 	d.mu.Lock()
