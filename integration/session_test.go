@@ -167,18 +167,19 @@ func TestSessionMovesBetweenNodes(t *testing.T) {
 			}
 			at.subscribe(t, mqtt.SubscribeFilter{Filter: topic + "/#", QoS: 2})
 			sent := 0
+			qos := byte(1 + v%2) // order is promised per QoS (v5:MQTT-4.6.0-6)
 			for _, to := range []int{1, 2, 0, 0} {
 				at.subscribe(t, mqtt.SubscribeFilter{Filter: "fence", QoS: 1}) // what was acknowledged does not come again
 				_ = at.Close()                                                 // without DISCONNECT
 				for range 10 {
-					publisher.publish(t, topic+"/x", fmt.Sprint(sent), byte(1+sent%2))
+					publisher.publish(t, topic+"/x", fmt.Sprint(sent), qos)
 					sent++
 				}
 				at = connect(t, c.Nodes[to], id, version(v))
 				if !at.SessionPresent() && v != mqtt.V31 { // 3.1 has no such flag
 					t.Fatalf("on %s: no session present", c.Nodes[to].ID)
 				}
-				publisher.publish(t, topic+"/x", fmt.Sprint(sent), 1)
+				publisher.publish(t, topic+"/x", fmt.Sprint(sent), qos)
 				sent++
 				if diff := cmp.Diff(numbers(sent-11, sent), at.wait(t, 11)); diff != "" {
 					t.Fatalf("on %s (-want +got):\n%s", c.Nodes[to].ID, diff)
