@@ -129,9 +129,10 @@ func (s *guardedStable) put(key, val []byte) (err error) {
 	return nil // as above: the node is dead now
 }
 
-// noteTail bounds what was just written.
+// noteTail bounds what was just written. Marks are not in the tail, and they alone are written beside raft's main
+// goroutine: they must not touch it.
 func (s *guardedStable) noteTail(key string, val []byte) error {
-	if s.tail == nil {
+	if s.tail == nil || key != keyTerm && key != keyVoteTerm && key != keyVoteCand {
 		return nil
 	}
 	return s.tail.raise(func(r *tailRecord) {
