@@ -44,10 +44,11 @@ func (l *lane) ack(ref command.SessionRef, sentTo uint64, done, received []uint6
 	a.sentTo = max(a.sentTo, sentTo)
 	a.done = append(a.done, done...)
 	a.received = append(a.received, received...)
-	notify := false
+	l.ackCount += len(done) + len(received)
+	notify := l.ackCount >= laneAckMax
 	if cb != nil {
 		a.dones = append(a.dones, cb)
-		notify = !l.urgentAck
+		notify = notify || !l.urgentAck
 		l.urgentAck = true
 	}
 	if l.ackSince.IsZero() {

@@ -251,7 +251,7 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 		for seq := uint64(1); seq <= 50; seq++ {
 			l.ack(ref, seq, []uint64{seq}, nil, nil)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(laneAckDelay + 5*time.Millisecond)
 		if shard.last != 1 {
 			t.Fatalf("50 acknowledgements took %d batches, want 1", shard.last)
 		}
