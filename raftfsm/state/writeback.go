@@ -26,7 +26,7 @@ func (s *Shard) WriteBack() error {
 	if s.store == nil {
 		return ErrNotLoaded
 	}
-	if !s.changed {
+	if !s.changed && len(s.sweeps)+len(s.newSweeps) == 0 {
 		return nil
 	}
 	s.mu.Lock()
