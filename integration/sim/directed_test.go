@@ -134,3 +134,51 @@ func TestCrashAfterVote(t *testing.T) {
 		report(t, w)
 	})
 }
+
+// TestIsolatedGateway is I5 with a gateway that the others cannot reach, while its clients can: a SUBACK that waited for
+// the end of its lease is a promise, so the gateway must not acknowledge by its old routes any more.
+func TestIsolatedGateway(t *testing.T) {
+	bubble(t, 70, func(t *testing.T, o Options) {
+		w := formed(t, o)
+		l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
+		for i, m := range w.nodes {
+			other := w.nodes[(i+1)%len(w.nodes)]
+			s := w.newSubscriber(topicName("s", i), topicName("fresh", i), 1)
+			p := w.newPublisher(topicName("p", i), s.filter, 1, time.Millisecond)
+			pub, err := p.dial(t.Context(), m.id)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			w.fault("isolate " + m.id)
+			w.cutPeers(m)
+			for deadline := after(readyLimit); ; {
+				sub, err := s.dial(t.Context(), other.id)
+				if err == nil {
+					ok := s.subscribe(sub, s.filter, 1)
+					_ = sub.Close() // it never fails
+					if ok {
+						break
+					}
+				}
+				if !s.pause(deadline, 50*time.Millisecond, 100*time.Millisecond) {
+					w.Failf("I27: %s cannot subscribe on %s", s.name, other.id)
+					break
+				}
+			}
+			p.send(pub)
+			p.pause(pub.Done(), 100*time.Millisecond, 200*time.Millisecond)
+			_ = pub.Close() // it never fails
+			w.Hub.HealAll()
+			w.fault("heal")
+			if err := w.WaitReady(); err != nil {
+				t.Error(err)
+			}
+			p.run(after(0), after(readyLimit)) // what was not answered is sent again
+			l.subs = append(l.subs, s)
+			l.rest.Go(func() { s.run(l.stop, l.leave) })
+		}
+		w.finish(l)
+		report(t, w)
+	})
+}
