@@ -32,7 +32,7 @@
 // goroutine) may call Apply, WriteBack and Load; it is the only writer, so it reads
 // its own state without the lock and takes mu only to change it. All other
 // methods may be called from any goroutine. mu is the only lock and is never held
-// during store I/O, with one exception that DESIGN.md explains (drop_oldest).
+// during store I/O, with two exceptions that DESIGN.md explains (drop_oldest, Load).
 //
 // It knows nothing of raft, sessions' connections, gateways or the network.
 package state
