@@ -38,11 +38,7 @@ func putLogKey(k []byte, group uint32, index uint64) {
 func putEntry(v, key []byte, log *raft.Log) {
 	binary.LittleEndian.PutUint64(v[4:], log.Term)
 	v[12] = byte(log.Type)
-	var at int64
-	if !log.AppendedAt.IsZero() {
-		at = log.AppendedAt.UnixNano()
-	}
-	binary.LittleEndian.PutUint64(v[13:], uint64(at))
+	binary.LittleEndian.PutUint64(v[13:], uint64(unixNano(log.AppendedAt)))
 	n := entryHeadLen + binary.PutUvarint(v[entryHeadLen:], uint64(len(log.Extensions)))
 	n += copy(v[n:], log.Extensions)
 	copy(v[n:], log.Data)
@@ -76,4 +72,12 @@ func getEntry(key, v []byte, log *raft.Log) error {
 		log.AppendedAt = time.Unix(0, at)
 	}
 	return nil
+}
+
+// unixNano is 0 for the zero time, which the bootstrap's entry has.
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }

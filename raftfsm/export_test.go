@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 )
@@ -129,3 +130,44 @@ func SetNudge(g *Group, on bool) { g.noNudge.Store(!on) }
 
 // VerifyLeader is raft's own confirmation of leadership, which this package does not use.
 func VerifyLeader(g *Group) error { return g.raft().VerifyLeader().Error() }
+
+// TestVotes are the votes of a group on a StableLog.
+type TestVotes struct{ *guardedStable }
+
+// Votes returns the votes of a group, loaded.
+func (h *TestHost) Votes(group uint32, s StableLog, owner string) (*TestVotes, error) {
+	g := &guardedStable{
+		group: group, inner: s, fst: h.fst, wd: h.wd, dead: h.fst.isDead,
+		mayVote: func() bool { return true }, marks: func() uint64 { return 0 }, observe: func(time.Duration) {},
+	}
+	_, err := g.load(owner)
+	return &TestVotes{g}, err
+}
+
+// CheckTail holds the votes, and a log that ends at last, against what was written last.
+func (v *TestVotes) CheckTail(last, written, term uint64, cand []byte) error {
+	f, err := v.load("n1")
+	if err != nil {
+		return err
+	}
+	t := tail{now: tailRecord{last: written, term: term, voteTerm: term, voteSum: voteSum(cand)}}
+	return t.check(last, f)
+}
+
+// AttachTail gives a log its tail file in dir.
+func (h *TestHost) AttachTail(fs vfs.FS, dir string, l *TestLog) (err error) {
+	l.tail, err = openTail(fs, dir, l.group, h.fst, h.fst.isDead)
+	return err
+}
+
+// TailOf reads the bound on a log from its tail file.
+func TailOf(fs vfs.FS, dir string, group uint32) (uint64, error) {
+	t, err := openTail(fs, dir, group, nil, func() bool { return false })
+	if err != nil {
+		return 0, err
+	}
+	return t.now.last, t.close(false)
+}
+
+// NewHCLogger adapts a zap logger for raft.
+func NewHCLogger(lg *zap.Logger) hclog.Logger { return newHCLogger(lg) }

@@ -192,7 +192,7 @@ func TestCrashDuringInstall(t *testing.T) {
 		recording.Store(true)
 		c.WaitEqual(1)
 		recording.Store(false)
-		if len(images) < 15 {
+		if len(images) < 10 {
 			t.Fatalf("%d images", len(images))
 		}
 		t.Logf("%d images", len(images))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/raftfsmtest"
 	"go.uber.org/goleak"
@@ -12,7 +13,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestOneNode is the life of a group on one node: propose, apply, restart, replay, crash.
-func TestOneNode(t *testing.T) {
+func TestOneNode(t *testing.T) { synctest.Test(t, testOneNode) }
+
+func testOneNode(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Nodes: 1})
 	defer c.Close()
 	for i := range 100 {
@@ -36,7 +39,9 @@ func TestOneNode(t *testing.T) {
 }
 
 // TestThreeNodes replicates, loses its leader, and catches the old one up.
-func TestThreeNodes(t *testing.T) {
+func TestThreeNodes(t *testing.T) { synctest.Test(t, testThreeNodes) }
+
+func testThreeNodes(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Control: true})
 	defer c.Close()
 	for _, g := range []uint32{0, 1} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -111,7 +112,9 @@ func (h *Host) checkOwner() error {
 	b, err := readFile(h.fs, path, 4096)
 	if err == nil {
 		if string(b) != want {
-			return fmt.Errorf("%w: it belongs to %q, not to %q", ErrIdentity, b, want)
+			format, owner, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+			return fmt.Errorf("%w: it says %q of node %q, this is %q of node %q", ErrIdentity,
+				format, owner, formatLine, h.cfg.NodeID)
 		}
 		return nil
 	}

@@ -93,6 +93,9 @@ func entry(index, term uint64, size int) *raft.Log {
 		l.Type = raft.LogNoop
 	}
 	l.Data = []byte(strings.Repeat(string(rune('a'+index%26)), size))
+	if index%7 == 0 {
+		l.AppendedAt = time.Time{}
+	}
 	if index%2 == 0 {
 		l.Extensions = []byte(fmt.Sprintf("ext %d", index))
 	}

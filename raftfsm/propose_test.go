@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm"
@@ -16,7 +17,9 @@ import (
 )
 
 // TestProposeOrder has many proposals in flight: they are applied and answered in order.
-func TestProposeOrder(t *testing.T) {
+func TestProposeOrder(t *testing.T) { synctest.Test(t, testProposeOrder) }
+
+func testProposeOrder(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{})
 	defer c.Close()
 	g := c.Leader(1).Group(1)
@@ -50,7 +53,9 @@ func TestProposeOrder(t *testing.T) {
 }
 
 // TestProposeRefusals are the answers that mean: certainly not appended.
-func TestProposeRefusals(t *testing.T) {
+func TestProposeRefusals(t *testing.T) { synctest.Test(t, testProposeRefusals) }
+
+func testProposeRefusals(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Group: func(_ int, cfg *raftfsm.GroupConfig) {
 		cfg.MaxInflightBytes, cfg.MaxEntryBytes = 10_000, 2<<20
 	}})
@@ -162,7 +167,9 @@ func TestProposeAnsweredOnce(t *testing.T) {
 }
 
 // TestOnLeader is told of leaderships in turn, after everything before is applied.
-func TestOnLeader(t *testing.T) {
+func TestOnLeader(t *testing.T) { synctest.Test(t, testOnLeader) }
+
+func testOnLeader(t *testing.T) {
 	type call struct {
 		node  int
 		leads bool
@@ -205,7 +212,9 @@ func TestOnLeader(t *testing.T) {
 }
 
 // TestLoneLeaderKeepsServing is a group of one: a commit needs nobody else.
-func TestLoneLeaderKeepsServing(t *testing.T) {
+func TestLoneLeaderKeepsServing(t *testing.T) { synctest.Test(t, testLoneLeaderKeepsServing) }
+
+func testLoneLeaderKeepsServing(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Nodes: 1})
 	defer c.Close()
 	start := time.Now()

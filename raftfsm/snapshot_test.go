@@ -63,29 +63,31 @@ func fill(t testing.TB, c *raftfsmtest.Cluster, group uint32, tag string, n int)
 func TestSnapshotByBytes(t *testing.T) {
 	for _, control := range []bool{false, true} {
 		t.Run(fmt.Sprintf("control=%v", control), func(t *testing.T) {
-			group := uint32(1)
-			if control {
-				group = 0
-			}
-			c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Nodes: 1, Control: control, Group: small})
-			defer c.Close()
-			fill(t, c, group, "a", 500)
-			g := c.Nodes[0].Group(group)
-			raftfsmtest.WaitFor(t, "snapshots", func() bool { return g.Status().SnapshotIndex > 300 })
-			if err := g.Snapshot(testCtx(t)); err != nil {
-				t.Fatal(err)
-			}
-			st := g.Status()
-			if st.FirstIndex < 300 || st.LogBytes > 200<<10 {
-				t.Errorf("log was not truncated: %+v", st)
-			}
-			_, want := c.Nodes[0].Machine(group).Digest()
-			c.Kill(0, 0, rand.New(rand.NewPCG(1, 1)))
-			c.Start(0)
-			c.WaitEqual(group)
-			if _, got := c.Nodes[0].Machine(group).Digest(); got != want {
-				t.Error("machine differs after the restart")
-			}
+			synctest.Test(t, func(t *testing.T) {
+				group := uint32(1)
+				if control {
+					group = 0
+				}
+				c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Nodes: 1, Control: control, Group: small})
+				defer c.Close()
+				fill(t, c, group, "a", 500)
+				g := c.Nodes[0].Group(group)
+				raftfsmtest.WaitFor(t, "snapshots", func() bool { return g.Status().SnapshotIndex > 300 })
+				if err := g.Snapshot(testCtx(t)); err != nil {
+					t.Fatal(err)
+				}
+				st := g.Status()
+				if st.FirstIndex < 300 || st.LogBytes > 200<<10 {
+					t.Errorf("log was not truncated: %+v", st)
+				}
+				_, want := c.Nodes[0].Machine(group).Digest()
+				c.Kill(0, 0, rand.New(rand.NewPCG(1, 1)))
+				c.Start(0)
+				c.WaitEqual(group)
+				if _, got := c.Nodes[0].Machine(group).Digest(); got != want {
+					t.Error("machine differs after the restart")
+				}
+			})
 		})
 	}
 }
@@ -95,40 +97,44 @@ func TestSnapshotByBytes(t *testing.T) {
 func TestInstallIntoLagging(t *testing.T) {
 	for _, control := range []bool{false, true} {
 		t.Run(fmt.Sprintf("control=%v", control), func(t *testing.T) {
-			c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Control: control, Group: small})
-			defer c.Close()
-			group := uint32(1)
-			if control {
-				group = 0
-			}
-			fill(t, c, group, "before", 20)
-			c.WaitEqual(group)
-			away := (c.Leader(group).Index + 1) % 3
-			c.Kill(away, 0, rand.New(rand.NewPCG(1, 1)))
-			fill(t, c, group, "while away", 400)
-			leader := c.Leader(group)
-			if err := leader.Group(group).Snapshot(testCtx(t)); err != nil {
-				t.Fatal(err)
-			}
-			if st := leader.Group(group).Status(); st.FirstIndex < 100 {
-				t.Fatalf("the leader's log still begins at %d", st.FirstIndex)
-			}
-			c.Start(away)
-			c.WaitEqual(group)
-			if st := c.Nodes[away].Group(group).Status(); st.SnapshotIndex < 100 {
-				t.Errorf("no snapshot was installed: %+v", st)
-			}
-			fill(t, c, group, "after", 20)
-			c.WaitEqual(group)
-			c.Kill(away, 50, rand.New(rand.NewPCG(1, 1)))
-			c.Start(away)
-			c.WaitEqual(group)
+			synctest.Test(t, func(t *testing.T) {
+				c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Control: control, Group: small})
+				defer c.Close()
+				group := uint32(1)
+				if control {
+					group = 0
+				}
+				fill(t, c, group, "before", 20)
+				c.WaitEqual(group)
+				away := (c.Leader(group).Index + 1) % 3
+				c.Kill(away, 0, rand.New(rand.NewPCG(1, 1)))
+				fill(t, c, group, "while away", 400)
+				leader := c.Leader(group)
+				if err := leader.Group(group).Snapshot(testCtx(t)); err != nil {
+					t.Fatal(err)
+				}
+				if st := leader.Group(group).Status(); st.FirstIndex < 100 {
+					t.Fatalf("the leader's log still begins at %d", st.FirstIndex)
+				}
+				c.Start(away)
+				c.WaitEqual(group)
+				if st := c.Nodes[away].Group(group).Status(); st.SnapshotIndex < 100 {
+					t.Errorf("no snapshot was installed: %+v", st)
+				}
+				fill(t, c, group, "after", 20)
+				c.WaitEqual(group)
+				c.Kill(away, 50, rand.New(rand.NewPCG(1, 1)))
+				c.Start(away)
+				c.WaitEqual(group)
+			})
 		})
 	}
 }
 
 // TestInstallIntoEmpty adds a node to a group whose log begins behind a snapshot.
-func TestInstallIntoEmpty(t *testing.T) {
+func TestInstallIntoEmpty(t *testing.T) { synctest.Test(t, testInstallIntoEmpty) }
+
+func testInstallIntoEmpty(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Nodes: 4, Voters: 3, Group: small})
 	defer c.Close()
 	fill(t, c, 1, "a", 300)

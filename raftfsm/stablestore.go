@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -47,35 +46,6 @@ func openBolt(dir string, _ uint32) (StableLog, error) {
 		return nil, fmt.Errorf("open %s: %w", boltFile, err)
 	}
 	return s, nil
-}
-
-// checkBolt walks the pages of an existing file: bbolt has checksums on its meta pages only, and
-// panics on some others that are damaged.
-func checkBolt(path string) (err error) {
-	if _, statErr := os.Stat(path); errors.Is(statErr, os.ErrNotExist) {
-		return nil
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %s: %v", ErrCorrupt, boltFile, r)
-		}
-	}()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: boltLockTimeout, ReadOnly: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-	})
-	if err != nil {
-		return fmt.Errorf("%w: open %s: %w", ErrCorrupt, boltFile, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return db.View(func(tx *bbolt.Tx) error {
-		var first error
-		for cerr := range tx.Check() { // to its end: the check runs on a goroutine
-			if first == nil {
-				first = fmt.Errorf("%w: %s: %w", ErrCorrupt, boltFile, cerr)
-			}
-		}
-		return first
-	})
 }
 
 // guardedStable is the raft.StableStore of one group: a StableLog, with a CRC behind each value, the
@@ -345,6 +315,7 @@ func (b *stableBackend) crc(log *raft.Log) uint32 {
 	key := make([]byte, logKeyLen)
 	putLogKey(key, b.group, log.Index)
 	head := binary.LittleEndian.AppendUint64(nil, log.Term)
+	head = binary.LittleEndian.AppendUint64(head, uint64(unixNano(log.AppendedAt)))
 	head = append(head, byte(log.Type))
 	head = binary.LittleEndian.AppendUint32(head, uint32(len(log.Extensions)))
 	crc := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, head)

@@ -53,6 +53,7 @@ type Node struct {
 	machines map[uint32]*Machine
 	fatal    error
 	fatalCh  chan struct{}
+	killed   func() // what a Kill does to the disk
 }
 
 // waitLimit bounds every wait of the harness.
@@ -116,7 +117,7 @@ func (c *Cluster) TryStart(i int) error {
 	n := c.Nodes[i]
 	fatal := make(chan struct{})
 	cfg := raftfsm.HostConfig{
-		Dir: "/data", NodeID: n.ID, Logger: c.o.Logger,
+		Dir: "/data", NodeID: n.ID, Logger: c.o.Logger, Killed: n.powerLoss,
 		Fatal: func(err error) {
 			n.mu.Lock()
 			n.fatal = err
@@ -235,21 +236,20 @@ func (c *Cluster) Kill(i, unsyncedPercent int, rng *rand.Rand) {
 	if h == nil {
 		return
 	}
-	// The image is taken at once, as a power loss would; what the dying host still says about it
-	// must not get out, so it is cut off first by its own Kill on another image.
-	for _, id := range c.o.Groups {
-		c.Net.closeListener(n.ID, id)
-	}
-	n.Disk.Crash(unsyncedPercent, rng)
+	n.mu.Lock()
+	n.killed = func() { n.Disk.Crash(unsyncedPercent, rng) }
+	n.mu.Unlock()
 	h.Kill()
 }
 
-func (n *Network) closeListener(node string, group uint32) {
+// powerLoss is called once the dying host can say nothing more.
+func (n *Node) powerLoss() {
 	n.mu.Lock()
-	l := n.listeners[endpoint{node, group}]
+	killed := n.killed
+	n.killed = nil
 	n.mu.Unlock()
-	if l != nil {
-		_ = l.Close()
+	if killed != nil {
+		killed()
 	}
 }
 

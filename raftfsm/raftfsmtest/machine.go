@@ -16,7 +16,7 @@ const Slots = 256
 
 // Machine is a small raftfsm.Machine: an entry replaces the value of the slot that its first byte
 // names. Its digest covers the values and a hash chain over all entries, so it shows order, loss and
-// repetition. An entry that begins with "bad" is impossible.
+// repetition. An entry that begins with "bad" is impossible, and so is one that was applied before.
 type Machine struct {
 	// OnApply, if set before use, is called after each entry, with the machine unlocked.
 	OnApply func(index uint64, entry []byte)
@@ -36,7 +36,7 @@ var _ raftfsm.Machine = (*Machine)(nil)
 // NewMachine returns an empty machine.
 func NewMachine() *Machine { return &Machine{dirty: map[byte]bool{}} }
 
-// ErrImpossible is what Apply returns for an entry that begins with "bad".
+// ErrImpossible is what Apply returns for an impossible entry.
 var ErrImpossible = errors.New("impossible entry")
 
 // Apply implements raftfsm.Machine. The result is how many entries were applied before.
@@ -46,8 +46,8 @@ func (m *Machine) Apply(index uint64, entry []byte) (any, error) {
 	}
 	m.mu.Lock()
 	if index <= m.applied {
-		m.mu.Unlock()
-		return nil, nil
+		defer m.mu.Unlock()
+		return nil, fmt.Errorf("%w: %d is not behind %d", ErrImpossible, index, m.applied)
 	}
 	h := sha256.New()
 	h.Write(m.chain[:])
