@@ -183,13 +183,12 @@ func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", session.ErrUnavailable, err)
 	}
-	now := n.now()
 	msgs := make([]command.Message, 0, len(infos))
 	for i := range infos {
 		m := infos[i].Msg
 		m.HasExpiry = infos[i].ExpiresAt != 0
 		if m.HasExpiry {
-			left := infos[i].ExpiresAt - now
+			left := infos[i].ExpiresAt - n.groupNow(n.topicShard(tenant, m.Topic))
 			if left <= 0 {
 				continue
 			}
@@ -242,6 +241,14 @@ func (n *Node) retained(ctx context.Context, tenant, filter, after string, limit
 		return all[:end], string(all[end-1].Msg.Topic), nil
 	}
 	return all, "", nil
+}
+
+// groupNow is the clock of a shard's group, or this node's where it holds no replica.
+func (n *Node) groupNow(shard uint32) int64 {
+	if r := n.replica(shard); r != nil {
+		return r.clock.now()
+	}
+	return n.now()
 }
 
 type retainedPage struct {

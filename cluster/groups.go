@@ -18,6 +18,7 @@ type shardReplica struct {
 	id    uint32
 	group *raftfsm.Group
 	mach  *state.Shard
+	clock *groupClock
 }
 
 // reopenShards opens the replicas that an earlier start of this node had, in
@@ -72,10 +73,10 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 		members = append(members, raftfsm.Member{ID: node, Voter: true})
 	}
 	mach := state.NewShard(id, state.Options{Settings: shardSettings(v)})
-	r := &shardReplica{id: id, mach: mach}
+	r := &shardReplica{id: id, mach: mach, clock: new(groupClock)}
 	opened := make(chan struct{})
 	g, err := n.host.OpenGroup(raftfsm.GroupConfig{
-		ID: id, Machine: &shardMachine{Shard: mach, n: n, id: id}, Layer: n.port.GroupLayer(id), Bootstrap: members,
+		ID: id, Machine: &shardMachine{Shard: mach, n: n, id: id, clock: r.clock}, Layer: n.port.GroupLayer(id), Bootstrap: members,
 		Heartbeat: n.heartbeat(), SnapshotBytes: n.cfg.Raft.SnapshotAfter,
 		OnLeader: func(leading bool, term uint64) {
 			<-opened

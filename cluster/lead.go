@@ -27,6 +27,7 @@ type lead struct {
 	term   uint64
 	group  *raftfsm.Group
 	mach   *state.Shard
+	now    func() int64 // the group's clock
 	merge  *merger
 	feed   *feed
 	cancel context.CancelFunc
@@ -53,8 +54,8 @@ type ownerKey struct {
 func (n *Node) startLead(r *shardReplica, term uint64) *lead {
 	ctx, cancel := context.WithCancel(n.ctx)
 	l := &lead{
-		n: n, shard: r.id, term: term, group: r.group, mach: r.mach, cancel: cancel,
-		merge: newMerger(n.id, r.group, n.now, n.cfg.Raft.EntryMax),
+		n: n, shard: r.id, term: term, group: r.group, mach: r.mach, now: r.clock.now, cancel: cancel,
+		merge: newMerger(n.id, r.group, r.clock.now, n.cfg.Raft.EntryMax),
 		wake:  make(chan struct{}, 1), lostAt: map[ownerKey]int64{},
 	}
 	l.origins = newOriginPump(l)
@@ -148,7 +149,7 @@ func (l *lead) followView(primed bool) {
 
 // keepTime proposes a tick when something in the machine is due.
 func (l *lead) keepTime() {
-	due, now := l.mach.NextDue(), l.n.now()
+	due, now := l.mach.NextDue(), l.now()
 	if due == 0 || due > now || now-l.tickAt < dutyEvery.Milliseconds() {
 		return
 	}
@@ -156,14 +157,17 @@ func (l *lead) keepTime() {
 	l.propose(command.AppendTick(nil))
 }
 
-// checkpoint lets the replicas compare their digests.
+// checkpoint lets the replicas compare the digest that each of them took at
+// the same entry (guard G8). The machine takes one at every Checkpoint; a
+// difference ends the replica.
 func (l *lead) checkpoint() {
-	index, digest := l.mach.Digest()
-	if index < l.lastCheckpoint+checkpointEvery {
+	applied := l.mach.Applied()
+	if applied < l.lastCheckpoint+checkpointEvery {
 		return
 	}
-	l.lastCheckpoint = index
-	l.propose(command.AppendCheckpoint(nil, &command.Checkpoint{Index: index, Digest: digest}))
+	l.lastCheckpoint = applied
+	cp := l.mach.LastCheckpoint()
+	l.propose(command.AppendCheckpoint(nil, &cp))
 }
 
 // propose puts a command of the leader itself into the log. If it is lost, the

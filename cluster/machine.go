@@ -33,8 +33,9 @@ func (s machineStore) Get(key []byte) ([]byte, error) {
 // on the apply goroutine, and must not block.
 type shardMachine struct {
 	*state.Shard
-	n  *Node
-	id uint32
+	n     *Node
+	id    uint32
+	clock *groupClock
 }
 
 // Load implements raftfsm.Machine. After a snapshot install the effects of what
@@ -42,6 +43,9 @@ type shardMachine struct {
 func (m *shardMachine) Load(st raftfsm.Store) error {
 	if err := m.Shard.Load(machineStore{st}); err != nil {
 		return err
+	}
+	if ms := m.Shard.Clock(); ms != 0 {
+		m.clock.observe(ms)
 	}
 	if m.n.serving.Load() {
 		m.n.spawn(func() { m.n.wakeSessions(func(shard uint32) bool { return shard == m.id }) })
@@ -55,6 +59,7 @@ func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.clock.observe(m.Shard.Clock())
 	if !effects.Empty() {
 		m.n.applied(m.id, &effects)
 	}
