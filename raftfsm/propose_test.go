@@ -177,8 +177,7 @@ func testOnLeader(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var calls []call
-	var c *raftfsmtest.Cluster
-	c = raftfsmtest.NewCluster(t, raftfsmtest.Options{Group: func(node int, cfg *raftfsm.GroupConfig) {
+	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Group: func(node int, cfg *raftfsm.GroupConfig) {
 		cfg.OnLeader = func(leads bool, term uint64) {
 			mu.Lock()
 			defer mu.Unlock()
