@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/session"
 )
 
 // errNoResult means that a batch was applied, but its results are gone.
@@ -88,7 +89,12 @@ func finishBatch(acks []*pendingAck, dones []doneFn, res command.BatchResult, in
 		return result, err
 	}
 	for _, a := range acks {
-		_, err := next()
+		result, err := next()
+		if err == nil && result.Code != command.OK {
+			// Nothing was recorded: a PUBREL now would end a handshake that the
+			// session's new owner begins again (I2).
+			err = session.ErrStale
+		}
 		for _, done := range a.dones {
 			done(err)
 		}

@@ -267,3 +267,17 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestRefusedAckIsNoSuccess_I2: an acknowledgement that the machine refused,
+// because another node owns the session now, must not let PUBREL go out.
+func TestRefusedAckIsNoSuccess_I2(t *testing.T) {
+	for code, ok := range map[command.ResultCode]bool{command.OK: true, command.StaleEpoch: false, command.UnknownSession: false} {
+		var got error
+		ack := &pendingAck{dones: []func(error){func(err error) { got = err }}}
+		results := command.EncodeResults(nil, []command.Result{{Code: code}})
+		finishBatch([]*pendingAck{ack}, nil, command.BatchResult{Code: command.OK, Results: results}, 1)
+		if (got == nil) != ok {
+			t.Errorf("%v was told as %v", code, got)
+		}
+	}
+}
