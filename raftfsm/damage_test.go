@@ -102,7 +102,7 @@ func TestDamage(t *testing.T) {
 		whole := disk.FS()
 		files := walk(t, whole, "/data")
 		tally := map[string][3]int{}
-		for trial := range 40 + 12*len(files) {
+		for trial := range 8 * len(files) {
 			path := files[trial%len(files)]
 			b := readAll(t, whole, path)
 			switch rng.IntN(10) {

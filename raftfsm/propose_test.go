@@ -104,7 +104,9 @@ func testProposeRefusals(t *testing.T) {
 }
 
 // TestProposeLargeEntry passes a single message above the cap that merging callers keep to.
-func TestProposeLargeEntry(t *testing.T) {
+func TestProposeLargeEntry(t *testing.T) { synctest.Test(t, testProposeLargeEntry) }
+
+func testProposeLargeEntry(t *testing.T) {
 	c := raftfsmtest.NewCluster(t, raftfsmtest.Options{})
 	defer c.Close()
 	for _, size := range []int{512 << 10, 1<<20 + 4096, 4 << 20} {
@@ -122,7 +124,7 @@ func TestProposeAnsweredOnce(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		t.Run(fmt.Sprintf("kill=%v", kill), func(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-			c := raftfsmtest.NewCluster(t, raftfsmtest.Options{})
+			c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Heartbeat: time.Second})
 			leader := c.Leader(1)
 			g := leader.Group(1)
 			const n = 3000

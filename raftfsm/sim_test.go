@@ -16,7 +16,7 @@ import (
 )
 
 // simSeeds is how many seeds a run of the tests tries; RAFTFSM_SEEDS asks for more, as N or FROM-TO.
-const simSeeds = 12
+const simSeeds = 8
 
 // TestSimulation runs clusters in fake time under random power losses, partitions, delays, hand-overs
 // and snapshots. The oracle holds each replica of each run to one history; every proposal is answered
