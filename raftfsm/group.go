@@ -49,7 +49,6 @@ type Group struct {
 	closing     atomic.Bool
 	closeOnce   sync.Once
 	closeErr    error
-	closed      chan struct{}
 
 	metaMu sync.Mutex
 	meta   stateMeta
@@ -121,7 +120,7 @@ func stateName(s raft.RaftState) string {
 // Close stops the replica in order: pending proposals get ErrUnknownOutcome, the machine writes back.
 // It changes no membership and is idempotent. It must not be called from OnLeader or from done.
 func (g *Group) Close() error {
-	g.closeOnce.Do(func() { g.closeErr = g.end(); close(g.closed) })
+	g.closeOnce.Do(func() { g.closeErr = g.end() })
 	return g.closeErr
 }
 

@@ -43,6 +43,7 @@ type Host struct {
 	cfg     HostConfig
 	fs      vfs.FS
 	lg      *zap.Logger
+	raftLg  *hcLogger // one for all groups: its sampler is large
 	lock    interface{ Close() error }
 	fst     *failStop
 	wd      *watchdog
@@ -66,6 +67,7 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, lg: cfg.Logger.Named("raftfsm"), groups: map[uint32]*Group{}}
+	h.raftLg = newHCLogger(h.lg)
 	h.fst = newFailStop(h.lg, cfg.Fatal)
 	h.metrics = newHostMetrics(h)
 	h.fs = &deadFS{FS: cfg.FS, dead: h.fst.isDead, fsync: h.observeFsync}
@@ -191,7 +193,7 @@ func (h *Host) OpenGroup(cfg GroupConfig) (*Group, error) {
 		h: h, cfg: cfg, lg: h.lg.With(groupField(cfg.ID)), members: newMembership(),
 		metrics: h.metrics.group(cfg.ID),
 		notify:  make(chan bool, notifyBacklog), grown: make(chan struct{}, 1), snapshotCh: make(chan chan error),
-		stop: make(chan struct{}), stopTelling: make(chan struct{}), closed: make(chan struct{}),
+		stop: make(chan struct{}), stopTelling: make(chan struct{}),
 		events: leaderEvents{wake: make(chan struct{}, 1)},
 	}
 	observe := func(d time.Duration) { g.metrics.commit.Observe(d.Seconds()) }

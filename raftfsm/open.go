@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -100,7 +101,7 @@ func (g *Group) startRaft() error {
 	if m := g.snaps.marker; m != nil {
 		g.members.committed(m.confIndex, m.conf)
 	}
-	lg := newHCLogger(g.lg)
+	lg := g.h.raftLg.With("group", g.cfg.ID)
 	g.layer = newGatedLayer(g.cfg.Layer, g.h.cfg.NodeID, 2*g.cfg.Heartbeat)
 	g.h.fst.register(g.layer)
 	g.trans = newSerialTransport(networkConfig(g.layer, rpcTimeout(g.cfg.Heartbeat), lg))
@@ -177,7 +178,7 @@ func rpcTimeout(heartbeat time.Duration) time.Duration { return 5 * heartbeat }
 const maxAppendEntries = 64
 
 // raftConfig is the configuration of every group; a test holds its pins.
-func raftConfig(self string, cfg GroupConfig, notify chan<- bool, lg *hcLogger) *raft.Config {
+func raftConfig(self string, cfg GroupConfig, notify chan<- bool, lg hclog.Logger) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(self)
 	c.HeartbeatTimeout, c.ElectionTimeout = cfg.Heartbeat, cfg.Heartbeat

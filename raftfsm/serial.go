@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -35,7 +36,7 @@ var (
 	_ raft.WithClose   = (*serialTransport)(nil)
 )
 
-func networkConfig(layer raft.StreamLayer, timeout time.Duration, lg *hcLogger) *raft.NetworkTransportConfig {
+func networkConfig(layer raft.StreamLayer, timeout time.Duration, lg hclog.Logger) *raft.NetworkTransportConfig {
 	return &raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: connPool, MaxRPCsInFlight: maxRPCsInFlight, Timeout: timeout,
 		Logger: lg, MsgpackUseNewTimeFormat: false,
