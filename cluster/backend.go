@@ -148,6 +148,11 @@ func (n *Node) Ack(ref command.SessionRef, a session.Ack, done func(error)) {
 	n.lane(n.sessionShard(ref.SessionKey)).ack(ref, a.SentTo, a.Done, a.Received, done)
 }
 
+// Replay implements session.Inbox.
+func (n *Node) Replay(context.Context, command.SessionRef, session.ReplayPage) error {
+	return session.ErrUnavailable // not yet: no Granted asks for it
+}
+
 // refusal maps a result that is no success to what session understands.
 func refusal(code command.ResultCode) error {
 	switch code {

@@ -186,7 +186,7 @@ func TestRoutesRefuseOlderLeaders(t *testing.T) {
 func TestRouteFrameRoundTrip(t *testing.T) {
 	in := routeFrame{Shard: 3, Term: 9, Incarnation: 77, Index: 1 << 40, Reset: true, Changes: []router.RouteChange{
 		{Tenant: "t", Filter: "a/+", Durable: true, Nodes: []router.NodeRoute{{Node: "n1", Incarnation: 5, Any: true}, {Node: "n2", Incarnation: 6, Transient: true}}},
-		{Filter: "#", Shares: true},
+		{Filter: "#", Groups: []router.ShareGroup{{Name: "g", Nodes: []router.ShareNode{{Node: "n1", Incarnation: 5, Members: 3}}}, {Name: "h"}}},
 	}}
 	raw := appendRouteFrame(nil, &in)
 	out, err := decodeRouteFrame(raw)

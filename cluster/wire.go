@@ -84,7 +84,7 @@ const (
 
 const (
 	changeDurable = 1 << iota
-	changeShares
+	changeGroups
 	nodeAny
 	nodeTransient
 )
@@ -114,8 +114,8 @@ func appendRouteChange(b []byte, c *router.RouteChange) []byte {
 	if c.Durable {
 		flags |= changeDurable
 	}
-	if c.Shares {
-		flags |= changeShares
+	if len(c.Groups) > 0 {
+		flags |= changeGroups
 	}
 	b = putBytes(b, c.Tenant)
 	b = putBytes(b, c.Filter)
@@ -133,6 +133,18 @@ func appendRouteChange(b []byte, c *router.RouteChange) []byte {
 		b = putUint(b, n.Incarnation)
 		b = putUint(b, flags)
 	}
+	if len(c.Groups) > 0 {
+		b = putUint(b, uint64(len(c.Groups)))
+	}
+	for _, g := range c.Groups {
+		b = putBytes(b, g.Name)
+		b = putUint(b, uint64(len(g.Nodes)))
+		for _, n := range g.Nodes {
+			b = putBytes(b, n.Node)
+			b = putUint(b, n.Incarnation)
+			b = putUint(b, uint64(n.Members))
+		}
+	}
 	return b
 }
 
@@ -144,19 +156,34 @@ func decodeRouteFrame(b []byte) (routeFrame, error) {
 	n := d.count()
 	f.Changes = make([]router.RouteChange, 0, min(n, dumpPartSize))
 	for range n {
-		c := router.RouteChange{Tenant: d.string(), Filter: d.string()}
-		flags := d.uint()
-		c.Durable, c.Shares = flags&changeDurable != 0, flags&changeShares != 0
-		for range d.count() {
-			r := router.NodeRoute{Node: d.string(), Incarnation: d.uint()}
-			flags := d.uint()
-			r.Any, r.Transient = flags&nodeAny != 0, flags&nodeTransient != 0
-			c.Nodes = append(c.Nodes, r)
-		}
+		c := d.routeChange()
 		if d.bad {
 			break
 		}
 		f.Changes = append(f.Changes, c)
 	}
 	return f, d.err()
+}
+
+func (d *dec) routeChange() router.RouteChange {
+	c := router.RouteChange{Tenant: d.string(), Filter: d.string()}
+	flags := d.uint()
+	c.Durable = flags&changeDurable != 0
+	for range d.count() {
+		r := router.NodeRoute{Node: d.string(), Incarnation: d.uint()}
+		flags := d.uint()
+		r.Any, r.Transient = flags&nodeAny != 0, flags&nodeTransient != 0
+		c.Nodes = append(c.Nodes, r)
+	}
+	if flags&changeGroups == 0 {
+		return c
+	}
+	for range d.count() {
+		g := router.ShareGroup{Name: d.string()}
+		for range d.count() {
+			g.Nodes = append(g.Nodes, router.ShareNode{Node: d.string(), Incarnation: d.uint(), Members: uint32(d.uint())})
+		}
+		c.Groups = append(c.Groups, g)
+	}
+	return c
 }

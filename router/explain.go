@@ -24,18 +24,10 @@ func (t *Table) Explain(tenant string, topic []byte) []Explained {
 	if routes := t.tenants[tenant]; routes != nil {
 		trie := routes.trie
 		trie.match(topic, func(n, set uint32, multi bool) {
-			levels := trie.spell(nil, n)
-			filter := string(levels)
-			if multi {
-				filter = spellMulti(levels, n)
-			}
+			filter := trie.spelled(n, multi)
 			trie.each(set, func(shard uint64, r *record) {
 				e := Explained{Shard: uint32(shard), Change: r.change(tenant, filter)}
-				for _, node := range r.nodes {
-					if node.Incarnation <= t.dead[node.Node] {
-						e.Hidden = append(e.Hidden, node.Node)
-					}
-				}
+				e.Hidden = r.hidden(t.dead)
 				all = append(all, e)
 			})
 		})

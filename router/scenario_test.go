@@ -153,7 +153,7 @@ func (w *world) change(op, filter string, key uint64) {
 
 func (w *world) runTable(args, input []string, say func(string, ...any), out func() []string) []string {
 	switch args[0] {
-	case "apply", "reset": // shard index; lines: tenant filter [durable] [shares] [node:incarnation:any|transient]
+	case "apply", "reset": // shard index; lines: tenant filter [durable] [share=name[@node:incarnation:members]] [node:incarnation:any|transient]
 		var changes []RouteChange
 		for _, l := range input {
 			changes = append(changes, parseChange(l))
@@ -174,7 +174,7 @@ func (w *world) runTable(args, input []string, say func(string, ...any), out fun
 				w.table.Match(args[1], []byte(topic))
 			}
 			m := w.table.Match(args[1], []byte(topic))
-			say("%s: durable %v shares %v nodes%s", topic, m.Durable, m.Shares, spellNodes(m.Nodes))
+			say("%s: durable %v shares %v nodes%s%s", topic, m.Durable, m.Shares, spellNodes(m.Nodes), spellRoutes(m.Groups))
 		}
 	case "explain": // tenant topic
 		for _, e := range w.table.Explain(args[1], []byte(args[2])) {
@@ -195,8 +195,8 @@ func parseChange(line string) RouteChange {
 		switch node := strings.Split(word, ":"); {
 		case word == "durable":
 			c.Durable = true
-		case word == "shares":
-			c.Shares = true
+		case strings.HasPrefix(word, "share="):
+			c.Groups = append(c.Groups, parseGroup(strings.TrimPrefix(word, "share=")))
 		default:
 			n := NodeRoute{Node: node[0], Incarnation: number(node[1])}
 			n.Any, n.Transient = slices.Contains(node, "any"), slices.Contains(node, "transient")
@@ -207,7 +207,36 @@ func parseChange(line string) RouteChange {
 }
 
 func spellChange(shard uint32, c RouteChange) string {
-	return fmt.Sprintf("shard %d %s %s: durable %v shares %v nodes%s", shard, c.Tenant, c.Filter, c.Durable, c.Shares, spellNodes(c.Nodes))
+	return fmt.Sprintf("shard %d %s %s: durable %v nodes%s%s", shard, c.Tenant, c.Filter, c.Durable, spellNodes(c.Nodes), spellGroups(c.Groups))
+}
+
+func parseGroup(word string) ShareGroup {
+	parts := strings.Split(word, "@")
+	g := ShareGroup{Name: parts[0]}
+	for _, p := range parts[1:] {
+		f := strings.Split(p, ":")
+		g.Nodes = append(g.Nodes, ShareNode{f[0], number(f[1]), uint32(number(f[2]))})
+	}
+	return g
+}
+
+func spellGroups(groups []ShareGroup) string {
+	var s strings.Builder
+	for _, g := range groups {
+		s.WriteString(" share=" + g.Name)
+		for _, n := range g.Nodes {
+			fmt.Fprintf(&s, "@%s:%d:%d", n.Node, n.Incarnation, n.Members)
+		}
+	}
+	return s.String()
+}
+
+func spellRoutes(groups []ShareRoute) string {
+	var s strings.Builder
+	for _, g := range groups {
+		fmt.Fprintf(&s, " [%d %s]%s", g.Shard, g.Filter, spellGroups([]ShareGroup{{g.Name, g.Nodes}}))
+	}
+	return s.String()
 }
 
 func spellNodes(nodes []NodeRoute) string {

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -19,11 +20,21 @@ type Match struct {
 	Durable []uint32    // shards with a durable subscriber, ascending
 	Shares  []uint32    // shards with a share, ascending
 	Nodes   []NodeRoute // nodes with connected subscribers, by name; each once
+	// Groups are the shares, by shard, name and filter.
+	Groups []ShareRoute
+}
+
+// ShareRoute is a share that a publish matches. Nodes are those with connected
+// members, by name; each once.
+type ShareRoute struct {
+	Shard        uint32
+	Name, Filter string
+	Nodes        []ShareNode
 }
 
 // Empty reports that nobody subscribes.
 func (m *Match) Empty() bool {
-	return len(m.Durable) == 0 && len(m.Shares) == 0 && len(m.Nodes) == 0
+	return len(m.Durable) == 0 && len(m.Groups) == 0 && len(m.Nodes) == 0
 }
 
 // Table is the route table of a gateway: one record per (shard, tenant, filter).
@@ -227,20 +238,36 @@ func (t *Table) Match(tenant string, topic []byte) *Match {
 // compute matches without the cache. known is false for a tenant without routes.
 func (t *Table) compute(tenant string, topic []byte) (m *Match, known bool) {
 	var g gather
-	g.durable, g.shares, g.nodes = g.bufs.durable[:0], g.bufs.shares[:0], g.bufs.nodes[:0]
+	g.durable, g.nodes = g.bufs.durable[:0], g.bufs.nodes[:0]
 	t.mu.RLock()
 	routes := t.tenants[tenant]
 	if routes != nil {
-		routes.trie.Match(topic, func(shard uint64, r *record) { g.add(uint32(shard), r, t.dead) })
+		trie := routes.trie
+		trie.match(topic, func(n, set uint32, multi bool) {
+			trie.each(set, func(shard uint64, r *record) {
+				g.add(uint32(shard), r, t.dead)
+				if len(r.groups) > 0 {
+					g.addGroups(uint32(shard), trie.spelled(n, multi), r, t.dead)
+				}
+			})
+		})
 	}
 	t.mu.RUnlock()
-	if len(g.durable) == 0 && len(g.shares) == 0 && len(g.nodes) == 0 {
+	if len(g.durable) == 0 && len(g.groups) == 0 && len(g.nodes) == 0 {
 		return t.empty, routes != nil
 	}
 	slices.Sort(g.durable)
-	slices.Sort(g.shares)
 	sortNodes(g.nodes)
-	return &Match{copied(g.durable), copied(g.shares), copied(g.nodes)}, true
+	m = &Match{Durable: copied(g.durable), Nodes: copied(g.nodes), Groups: g.groups}
+	slices.SortFunc(m.Groups, func(a, b ShareRoute) int {
+		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Filter, b.Filter))
+	})
+	for i := range m.Groups {
+		if s := m.Groups[i].Shard; i == 0 || s != m.Groups[i-1].Shard {
+			m.Shares = append(m.Shares, s)
+		}
+	}
+	return m, true
 }
 
 // copied is slices.Clone for what is on the stack: an empty copy refers to nothing.
@@ -248,21 +275,19 @@ func copied[T any](s []T) []T { return append([]T(nil), s...) }
 
 // gather merges records. Its buffers are on the stack of compute.
 type gather struct {
-	durable, shares []uint32
-	nodes           []NodeRoute
-	last            *record
-	bufs            struct {
-		durable, shares [16]uint32
-		nodes           [8]NodeRoute
+	durable []uint32
+	nodes   []NodeRoute
+	groups  []ShareRoute // shares are few: these are not on the stack
+	last    *record
+	bufs    struct {
+		durable [16]uint32
+		nodes   [8]NodeRoute
 	}
 }
 
 func (g *gather) add(shard uint32, r *record, dead map[string]uint64) {
 	if r.durable && !slices.Contains(g.durable, shard) {
 		g.durable = append(g.durable, shard)
-	}
-	if r.shares && !slices.Contains(g.shares, shard) {
-		g.shares = append(g.shares, shard)
 	}
 	if r == g.last { // most records of a topic are the same one
 		return
@@ -272,5 +297,21 @@ func (g *gather) add(shard uint32, r *record, dead map[string]uint64) {
 		if n.Incarnation > dead[n.Node] {
 			g.nodes = mergeNode(g.nodes, n)
 		}
+	}
+}
+
+// addGroups adds the shares of one filter. The nodes are the record's own slice
+// unless one of them is hidden.
+func (g *gather) addGroups(shard uint32, filter string, r *record, dead map[string]uint64) {
+	for _, group := range r.groups {
+		nodes := group.Nodes
+		hidden := func(n ShareNode) bool { return n.Incarnation <= dead[n.Node] }
+		if slices.ContainsFunc(nodes, hidden) {
+			nodes = slices.DeleteFunc(slices.Clone(nodes), hidden)
+		}
+		if len(nodes) == 0 {
+			nodes = nil
+		}
+		g.groups = append(g.groups, ShareRoute{Shard: shard, Name: group.Name, Filter: filter, Nodes: nodes})
 	}
 }

@@ -39,7 +39,7 @@ func (n *naiveTable) put(shard uint32, index uint64, changes []RouteChange) {
 		n.records[shard] = map[[2]string]RouteChange{}
 	}
 	for _, c := range changes {
-		if k := [2]string{c.Tenant, c.Filter}; c.Durable || c.Shares || len(c.Nodes) > 0 {
+		if k := [2]string{c.Tenant, c.Filter}; c.Durable || len(c.Groups) > 0 || len(c.Nodes) > 0 {
 			n.records[shard][k] = c
 		} else {
 			delete(n.records[shard], k)
@@ -64,7 +64,17 @@ func (n *naiveTable) match(tenant, topic string) *Match {
 			if k[0] != tenant || !naiveMatch(k[1], topic) {
 				continue
 			}
-			durable, shares = durable || c.Durable, shares || c.Shares
+			durable, shares = durable || c.Durable, shares || len(c.Groups) > 0
+			for _, g := range c.Groups {
+				r := ShareRoute{Shard: shard, Name: g.Name, Filter: c.Filter}
+				for _, sn := range g.Nodes {
+					if sn.Incarnation > n.dead[sn.Node] {
+						r.Nodes = append(r.Nodes, sn)
+					}
+				}
+				sortShareNodes(r.Nodes)
+				m.Groups = append(m.Groups, r)
+			}
 			for _, r := range c.Nodes {
 				if r.Incarnation <= n.dead[r.Node] {
 					continue
@@ -86,7 +96,14 @@ func (n *naiveTable) match(tenant, topic string) *Match {
 	slices.Sort(m.Durable)
 	slices.Sort(m.Shares)
 	sortNodes(m.Nodes)
+	slices.SortFunc(m.Groups, func(a, b ShareRoute) int {
+		return strings.Compare(fmt.Sprint(a.Shard, "\x00", a.Name, "\x00", a.Filter), fmt.Sprint(b.Shard, "\x00", b.Name, "\x00", b.Filter))
+	})
 	return m
+}
+
+func sortShareNodes(nodes []ShareNode) {
+	slices.SortFunc(nodes, func(a, b ShareNode) int { return strings.Compare(a.Node, b.Node) })
 }
 
 func (n *naiveTable) len() (sum int) {
@@ -106,13 +123,26 @@ func genChange() *rapid.Generator[RouteChange] {
 		n.Any = !n.Transient || rapid.Bool().Draw(rt, "any")
 		return n
 	})
+	member := rapid.Custom(func(rt *rapid.T) ShareNode {
+		return ShareNode{
+			Node:        rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(rt, "node"),
+			Incarnation: rapid.Uint64Range(1, 4).Draw(rt, "incarnation"),
+			Members:     rapid.Uint32Range(1, 3).Draw(rt, "members"),
+		}
+	})
+	group := rapid.Custom(func(rt *rapid.T) ShareGroup {
+		return ShareGroup{
+			Name:  rapid.SampledFrom([]string{"g", "g1", "h"}).Draw(rt, "name"),
+			Nodes: rapid.SliceOfNDistinct(member, 0, 3, func(n ShareNode) string { return n.Node }).Draw(rt, "members"),
+		}
+	})
 	return rapid.Custom(func(rt *rapid.T) RouteChange {
 		return RouteChange{
 			Tenant:  rapid.SampledFrom([]string{"", "t1", "t2"}).Draw(rt, "tenant"),
 			Filter:  genFilter().Draw(rt, "filter"),
 			Durable: rapid.Bool().Draw(rt, "durable"),
-			Shares:  rapid.IntRange(0, 3).Draw(rt, "shares") == 0,
 			Nodes:   rapid.SliceOfNDistinct(node, 0, 3, func(n NodeRoute) string { return n.Node }).Draw(rt, "nodes"),
+			Groups:  rapid.SliceOfNDistinct(group, 0, 2, func(g ShareGroup) string { return g.Name }).Draw(rt, "groups"),
 		}
 	})
 }
@@ -187,6 +217,13 @@ func checkTable(rt *rapid.T, tb *Table, naive *naiveTable) {
 		if want.Nodes = append([]NodeRoute(nil), want.Nodes...); len(want.Nodes) > 0 {
 			sortNodes(want.Nodes)
 		}
+		if want.Groups = append([]ShareGroup(nil), want.Groups...); len(want.Groups) > 0 {
+			slices.SortFunc(want.Groups, func(a, b ShareGroup) int { return strings.Compare(a.Name, b.Name) })
+		}
+		for i := range want.Groups {
+			want.Groups[i].Nodes = append([]ShareNode(nil), want.Groups[i].Nodes...)
+			sortShareNodes(want.Groups[i].Nodes)
+		}
 		if !ok || !cmp.Equal(want, c) {
 			rt.Fatalf("Walk yields shard %d %+v, want %+v", shard, c, want)
 		}
@@ -221,15 +258,19 @@ func TestCacheTellsTopicsAndTenantsApart(t *testing.T) {
 
 func TestTableKeepsNothingOfItsArguments(t *testing.T) {
 	tb := NewTable()
-	buf := []byte("tenantfilterkindnode-7")
+	buf := []byte("tenantfilterkindnode-7group")
 	view := func(a, b int) string { return unsafeString(buf[a:b]) }
 	nodes := []NodeRoute{{Node: view(16, 22), Incarnation: 1, Any: true}}
-	tb.Apply(1, 1, []RouteChange{{Tenant: view(0, 6), Filter: view(6, 12), Nodes: nodes}})
-	nodes[0].Incarnation = 99
+	members := []ShareNode{{Node: view(16, 22), Incarnation: 1, Members: 2}}
+	tb.Apply(1, 1, []RouteChange{{Tenant: view(0, 6), Filter: view(6, 12), Nodes: nodes, Groups: []ShareGroup{{view(22, 27), members}}}})
+	nodes[0].Incarnation, members[0].Members = 99, 99
 	for i := range buf {
 		buf[i] = 'x'
 	}
-	want := &Match{Nodes: []NodeRoute{{Node: "node-7", Incarnation: 1, Any: true}}}
+	want := &Match{
+		Nodes: []NodeRoute{{Node: "node-7", Incarnation: 1, Any: true}}, Shares: []uint32{1},
+		Groups: []ShareRoute{{1, "group", "filter", []ShareNode{{"node-7", 1, 2}}}},
+	}
 	if diff := cmp.Diff(want, tb.Match("tenant", []byte("filter"))); diff != "" {
 		t.Error(diff)
 	}
@@ -237,7 +278,9 @@ func TestTableKeepsNothingOfItsArguments(t *testing.T) {
 
 func TestTableCachedMatchAllocatesNothing(t *testing.T) {
 	tb := NewTable()
-	tb.Apply(1, 1, []RouteChange{route("dev/+/state", NodeRoute{"n1", 1, true, false}), {Tenant: "t", Filter: "dev/#", Durable: true}})
+	tb.Apply(1, 1, []RouteChange{route("dev/+/state", NodeRoute{"n1", 1, true, false}), {Tenant: "t", Filter: "dev/#", Durable: true},
+		{Tenant: "t", Filter: "dev/7/#", Groups: []ShareGroup{{"g", []ShareNode{{"n1", 1, 3}}}}},
+	})
 	topic := []byte("dev/7/state")
 	for range 2 {
 		tb.Match("t", topic)

@@ -65,6 +65,15 @@ func spellMulti(levels []byte, n uint32) string {
 	return string(levels) + "/#"
 }
 
+// spelled returns the filter of node n, or the one that goes on with # there.
+func (t *Trie[V]) spelled(n uint32, multi bool) string {
+	levels := t.spell(nil, n)
+	if multi {
+		return spellMulti(levels, n)
+	}
+	return string(levels)
+}
+
 // spell appends the levels of node n.
 func (t *Trie[V]) spell(dst []byte, n uint32) []byte {
 	size, first := 0, true
