@@ -52,7 +52,8 @@ type Publisher interface {
 	Release(ctx context.Context, ref command.SessionRef, pid uint16, done func(Outcome))
 }
 
-// Inbox is the queue of a durable session.
+// Inbox is the queue of a durable session, and of any session with a shared
+// subscription.
 type Inbox interface {
 	// Fetch returns entries from cursor on, in order; 0 asks from the floor.
 	// An empty page is no error. maxMsgs and maxBytes are at least 1; one
@@ -62,6 +63,12 @@ type Inbox interface {
 	// keeps the order of its calls. done (nil = not wanted) is called exactly
 	// once, with nil when the change is committed.
 	Ack(ref command.SessionRef, a Ack, done func(error))
+	// Replay adds a page of retained messages to the inbox and moves the
+	// pending replay of its filter, if that stands at page.After; else it does
+	// nothing and succeeds. So a page whose outcome is unknown is sent again.
+	// The slices of page belong to the caller again when the call returns.
+	// Errors: as for Sessions.
+	Replay(ctx context.Context, ref command.SessionRef, page ReplayPage) error
 }
 
 // Retained reads retained messages.
@@ -90,6 +97,8 @@ type ConnectRequest struct {
 	Will *command.Will
 	// Username is the authenticated principal, empty for an anonymous client.
 	Username string
+	// SameUser refuses (0x85) a session that exists under another user name.
+	SameUser bool
 	// ConnectedAt is the node's clock in unix ms, for display.
 	ConnectedAt int64
 }
@@ -107,6 +116,29 @@ type Attached struct {
 	// AwaitingRelease are the packet ids of inbound QoS 2 messages that are
 	// stored and wait for PUBREL.
 	AwaitingRelease []uint16
+	// Replays are the replays of retained messages that an earlier connection
+	// has not finished.
+	Replays []Replay
+}
+
+// Replay is a replay of retained messages that the session's shard remembers:
+// that of a subscription with a granted QoS above 0 of a durable session.
+type Replay struct {
+	Sub command.Subscription
+	// After is the last topic that is in the inbox, empty before the first.
+	After string
+}
+
+// ReplayPage is a run of retained messages for one subscription.
+type ReplayPage struct {
+	// Filter names the subscription. After is where its replay stands, Next
+	// where it stands with this page, and Last says that it is finished then.
+	Filter, After, Next string
+	Last                bool
+	// Msgs are those whose effective QoS is above 0, in topic order; Expiry is
+	// what remains. The shard sets the rest as it does for live messages, and
+	// RETAIN.
+	Msgs []command.Message
 }
 
 // DisconnectInfo describes the end of an epoch.
@@ -126,6 +158,10 @@ type Granted struct {
 	Code byte
 	// Existed says that the session had the filter before.
 	Existed bool
+	// Replay says that the session's shard waits for the retained messages, by
+	// Inbox.Replay. Without it they are sent on this connection alone, if the
+	// subscription asks for them.
+	Replay bool
 }
 
 // Outcome is how a publish ended.
@@ -151,7 +187,8 @@ const (
 type Delivery struct {
 	Seq uint64
 	Msg command.Message
-	// QoS is the effective QoS, 1 or 2.
+	// QoS is the effective QoS. 0 comes from a shared subscription that was
+	// granted QoS 0: it is finished when it was sent.
 	QoS byte
 	// Retain is the flag to send (Retain As Published).
 	Retain bool

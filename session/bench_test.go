@@ -70,6 +70,8 @@ func (b *nullBackend) Fetch(_ context.Context, _ command.SessionRef, cursor uint
 	p.More = p.Next <= b.limit
 	return p, nil
 }
+func (*nullBackend) Replay(context.Context, command.SessionRef, session.ReplayPage) error { return nil }
+
 func (b *nullBackend) Ack(_ command.SessionRef, a session.Ack, done func(error)) {
 	b.acked.Add(uint64(len(a.Done)))
 	if done != nil {

@@ -34,6 +34,7 @@ type Server struct {
 	m      *metrics
 	reg    *registry
 	local  *local
+	shares *shares
 	wheel  *wheel
 	limits mqtt.Limits
 	start  time.Time
@@ -64,7 +65,7 @@ func NewServer(cfg Config, b Backend, lg *zap.Logger, reg prometheus.Registerer)
 		cfg.Authorizer = AllowAll{}
 	}
 	s := &Server{
-		cfg: cfg, be: b, ev: newEvents(lg), m: newMetrics(reg), reg: newRegistry(), local: newLocal(),
+		cfg: cfg, be: b, ev: newEvents(lg), m: newMetrics(reg), reg: newRegistry(), local: newLocal(), shares: newShares(),
 		start: time.Now(), chunks: newChunkPool(), fanouts: newFanoutPool(), handshakes: make(map[*Conn]struct{}),
 	}
 	_, all := cfg.Authorizer.(AllowAll)
@@ -212,7 +213,7 @@ type Stats struct {
 
 // Stats returns counts of the moment.
 func (s *Server) Stats() Stats {
-	st := Stats{Connections: int(s.live.Load()), Subscriptions: s.local.count()}
+	st := Stats{Connections: int(s.live.Load()), Subscriptions: s.local.count() + s.shares.count()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Pending = len(s.handshakes)

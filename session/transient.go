@@ -51,11 +51,12 @@ func (l *local) tenant(name string, create bool) *tenantTrie {
 
 // addLocal adds or replaces a filter of c. It runs on the reader.
 func (c *Conn) addLocal(s *command.Subscription) {
-	t := c.srv.local.tenant(c.ident.Tenant, true)
-	if c.filters == nil {
-		c.filters = make(map[string]struct{})
+	if name, inner, shared, _ := router.SplitShare(s.Filter); shared {
+		c.addShare(name, inner, s)
+		return
 	}
-	c.filters[s.Filter] = struct{}{}
+	c.filter(s.Filter)
+	t := c.srv.local.tenant(c.ident.Tenant, true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, existed := t.trie.Set(s.Filter, c.id, localSub{c: c, id: s.ID, qos: s.QoS, noLocal: s.NoLocal, rap: s.RetainAsPublished})
@@ -64,12 +65,24 @@ func (c *Conn) addLocal(s *command.Subscription) {
 	}
 }
 
+// filter notes a filter of the session.
+func (c *Conn) filter(f string) {
+	if c.filters == nil {
+		c.filters = make(map[string]struct{})
+	}
+	c.filters[f] = struct{}{}
+}
+
 // removeLocal forgets a filter of c. It runs on the reader.
 func (c *Conn) removeLocal(filter string) {
 	if _, ok := c.filters[filter]; !ok {
 		return
 	}
 	delete(c.filters, filter)
+	if name, inner, shared, _ := router.SplitShare(filter); shared {
+		c.srv.shares.remove(shareKey{c.ident.Tenant, name, inner}, c)
+		return
+	}
 	t := c.srv.local.tenant(c.ident.Tenant, true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,10 +114,12 @@ func (l *local) count() int {
 
 // fanout is the scratch space of one Deliver.
 type fanout struct {
-	m     *command.Message
-	hits  []hit
-	multi bool // some session may have been hit twice
-	match func(key uint64, s localSub)
+	m    *command.Message
+	hits []hit
+	// members are those of a share, if the message is for one.
+	members []shareMember
+	multi   bool // some session may have been hit twice
+	match   func(key uint64, s localSub)
 
 	pub mqtt.Publish
 	ids []uint32
@@ -116,7 +131,8 @@ type fanout struct {
 	shared *command.Message
 
 	sent  [3]int
-	drops int
+	drops int // QoS 0, and the client does not keep up
+	large int // QoS 0, above what the client accepts
 }
 
 type hit struct {
@@ -143,10 +159,12 @@ func (f *fanout) add(key uint64, s localSub) {
 
 func (f *fanout) reset() {
 	clear(f.hits)
+	clear(f.members)
+	f.members = f.members[:0]
 	f.hits, f.multi, f.m, f.shared = f.hits[:0], false, nil, nil
 	f.pub = mqtt.Publish{}
 	f.have = [4]bool{}
-	f.sent, f.drops = [3]int{}, 0
+	f.sent, f.drops, f.large = [3]int{}, 0, 0
 	for i, b := range f.enc {
 		if cap(b) >= refBytes {
 			f.enc[i] = nil // outboxes may still refer to it
@@ -178,6 +196,14 @@ func (s *Server) deliver(tenant string, m *command.Message) int {
 		s.deliverTo(f, f.hits[i:j])
 		i = j
 	}
+	s.countFanout(f)
+	f.reset()
+	s.fanouts.Put(f)
+	return n
+}
+
+// countFanout adds what one fan-out has done to the metrics.
+func (s *Server) countFanout(f *fanout) {
 	for q, k := range f.sent {
 		if k > 0 {
 			s.m.pubDelivered[q].Add(float64(k))
@@ -187,9 +213,9 @@ func (s *Server) deliver(tenant string, m *command.Message) int {
 	if f.drops > 0 {
 		s.m.dropped[dropQoS0Slow].Add(float64(f.drops))
 	}
-	f.reset()
-	s.fanouts.Put(f)
-	return n
+	if f.large > 0 {
+		s.m.dropped[dropTooLarge].Add(float64(f.large))
+	}
 }
 
 // deliverTo hands the message to one session, of which hits are the matching
@@ -217,7 +243,12 @@ func (s *Server) deliverTo(f *fanout, hits []hit) {
 		c.push(f, q, retain)
 		return
 	}
-	c.push0(f, retain)
+	switch c.push0(f, retain) {
+	case sendFull:
+		f.drops++
+	case sendTooLarge:
+		f.large++
+	}
 }
 
 // packet fills the scratch packet.
@@ -242,8 +273,9 @@ func (f *fanout) encoded(v mqtt.Version, retain bool) []byte {
 	return f.enc[i]
 }
 
-// push0 sends the message with QoS 0, unless the client does not keep up.
-func (c *Conn) push0(f *fanout, retain bool) {
+// push0 sends the message with QoS 0, unless the client does not keep up. The
+// zero result means that the connection is closing.
+func (c *Conn) push0(f *fanout, retain bool) (res sendResult) {
 	own := len(f.ids) > 0 || c.aliases
 	var b []byte
 	if !own {
@@ -254,18 +286,15 @@ func (c *Conn) push0(f *fanout, retain bool) {
 	defer c.mu.Unlock()
 	switch {
 	case c.cause.kind != 0:
-		return
+		return 0
 	case c.out.bytes > 0 && c.out.bytes+len(f.m.Payload) > c.srv.cfg.OutboxBytes:
-		f.drops++
-		return
+		return sendFull
 	case own:
 		if !c.appendPublishLocked(f.packet(0, retain)) {
-			c.srv.m.dropped[dropTooLarge].Inc()
-			return
+			return sendTooLarge
 		}
 	case c.maxPacket != 0 && len(b) > int(c.maxPacket):
-		c.srv.m.dropped[dropTooLarge].Inc()
-		return
+		return sendTooLarge
 	case len(b) >= refBytes:
 		c.out.ref(b)
 	default:
@@ -273,6 +302,7 @@ func (c *Conn) push0(f *fanout, retain bool) {
 	}
 	f.sent[0]++
 	c.flushLocked()
+	return sendOK
 }
 
 // push sends the message with QoS 1 or 2 to a session without inbox, or queues

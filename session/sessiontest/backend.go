@@ -62,7 +62,8 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	}
 	at := session.Attached{Present: s != nil, ExpiryS: req.ExpiryS}
 	if s == nil {
-		s = &state{key: req.Key, subs: make(map[string]command.Subscription), inbound: make(map[uint16]command.Message), next: 1}
+		s = &state{key: req.Key, subs: make(map[string]command.Subscription), inbound: make(map[uint16]command.Message),
+			replays: make(map[string]string), next: 1}
 		cl.sessions[req.Key] = s
 	}
 	cl.epoch++
@@ -76,6 +77,9 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 		at.Subs = append(at.Subs, s.subs[f])
 	}
 	at.AwaitingRelease = slices.Sorted(maps.Keys(s.inbound))
+	for _, f := range slices.Sorted(maps.Keys(s.replays)) {
+		at.Replays = append(at.Replays, session.Replay{Sub: s.subs[f], After: s.replays[f]})
+	}
 	cl.mu.Unlock()
 	if prev != nil && prev != n {
 		prev.Server.Kick(req.Key, prevEpoch, mqtt.SessionTakenOver)
@@ -184,6 +188,10 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 		_, out[i].Existed = s.subs[sub.Filter]
 		out[i].Code = sub.QoS
 		s.subs[sub.Filter] = sub
+		if s.expiryS > 0 && sub.QoS > 0 && (sub.RetainHandling == 0 || sub.RetainHandling == 1 && !out[i].Existed) {
+			out[i].Replay = true
+			s.replays[sub.Filter] = ""
+		}
 	}
 	return out, nil
 }
@@ -205,6 +213,7 @@ func (n *Node) Unsubscribe(ctx context.Context, ref command.SessionRef, filters 
 			out[i] = byte(mqtt.NoSubscriptionExisted)
 		}
 		delete(s.subs, f)
+		delete(s.replays, f)
 	}
 	return out, nil
 }
@@ -469,4 +478,48 @@ func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit
 		out = append(out, m)
 	}
 	return out, next, ctx.Err()
+}
+
+// Replay implements session.Inbox.
+func (n *Node) Replay(ctx context.Context, ref command.SessionRef, page session.ReplayPage) error {
+	if err := n.ready(ctx); err != nil {
+		return err
+	}
+	cl := n.cl
+	cl.mu.Lock()
+	s := cl.current(ref)
+	if s == nil {
+		cl.mu.Unlock()
+		return session.ErrStale
+	}
+	cl.replays++
+	after, ok := s.replays[page.Filter]
+	if ok && after == page.After {
+		s.addReplay(&page)
+	}
+	cl.mu.Unlock()
+	n.Server.Wake(ref.SessionKey, ref.Epoch)
+	return nil
+}
+
+// addReplay adds a page that fits to the inbox.
+func (s *state) addReplay(page *session.ReplayPage) {
+	sub := s.subs[page.Filter]
+	for i := range page.Msgs {
+		m := &page.Msgs[i]
+		check(min(m.QoS, sub.QoS) > 0, "a retained message of QoS 0 is replayed by the inbox")
+		e := entry{seq: s.next, msg: clone(m), qos: min(m.QoS, sub.QoS), retain: true}
+		if sub.ID != 0 {
+			e.ids = []uint32{sub.ID}
+		}
+		if m.HasExpiry {
+			e.expiresAt = time.Now().UnixMilli() + int64(m.Expiry)*1000
+		}
+		s.next++
+		s.inbox = append(s.inbox, e)
+	}
+	s.replays[page.Filter] = page.Next
+	if page.Last {
+		delete(s.replays, page.Filter)
+	}
 }

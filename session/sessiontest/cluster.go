@@ -32,6 +32,7 @@ type Cluster struct {
 
 	published int
 	fetches   int
+	replays   int
 }
 
 // Faults change how the cluster answers.
@@ -73,6 +74,7 @@ type state struct {
 	sentTo    uint64
 	dupTo     uint64 // what may have been sent before this epoch
 	inbound   map[uint16]command.Message
+	replays   map[string]string // by filter: the topic that it stands at
 	will      *command.Will
 	willTimer *time.Timer
 	endTimer  *time.Timer
