@@ -92,6 +92,9 @@ type GroupConfig struct {
 	// Bootstrap lists the initial voters. It is used only when the group has no state on this node,
 	// and must be the same on every node that gets it.
 	Bootstrap []Member
+	// Alone says that this replica may be the group's only voter: if it is when it opens, it is elected at once
+	// instead of after an election timeout.
+	Alone bool
 	// Heartbeat is raft's heartbeat and election timeout; default 1 s. It must be at least five
 	// times the fsync p99.9, because heartbeats wait behind writes (guard G1).
 	Heartbeat time.Duration

@@ -255,30 +255,6 @@ func (h *Host) openGroups() []*Group {
 	return out
 }
 
-// DropGroup deletes everything that the closed group id has on this node, votes included: the
-// caller knows that this identity will never be a member of that group again. The votes go last, so
-// that a crash leaves a replica that is refused and not one that has forgotten.
-func (h *Host) DropGroup(id uint32) error {
-	if _, open := h.Group(id); open {
-		return fmt.Errorf("group %d is open", id)
-	}
-	s := &sharedLog{db: h.logDB, group: id}
-	if err := h.logDB.DeleteRange(s.key(0), s.end(), pebble.Sync); err != nil {
-		return fmt.Errorf("drop log of group %d: %w", id, err)
-	}
-	if err := h.state.drop(id); err != nil {
-		return err
-	}
-	if err := h.state.flush(); err != nil {
-		return err
-	}
-	parent := h.fs.PathJoin(h.cfg.Dir, groupsDir)
-	if err := h.fs.RemoveAll(h.fs.PathJoin(parent, strconv.FormatUint(uint64(id), 10))); err != nil {
-		return fmt.Errorf("drop group %d: %w", id, err)
-	}
-	return syncDir(h.fs, parent)
-}
-
 // Close closes every group, flushes the state and unlocks the directory. It is idempotent.
 func (h *Host) Close() error {
 	h.closeOnce.Do(func() { h.closeErr = h.shutdown() })

@@ -66,6 +66,11 @@ func (g *Group) openStores(dir string, stable StableLog) error {
 	if err != nil {
 		return err
 	}
+	if facts.term == 0 {
+		if facts, err = g.stable.resume(h, facts); err != nil {
+			return err
+		}
+	}
 	if err := g.snaps.load(); err != nil {
 		return err
 	}
@@ -106,6 +111,9 @@ func (g *Group) startRaft() error {
 	g.h.fst.register(g.layer)
 	g.trans = newSerialTransport(networkConfig(g.layer, rpcTimeout(g.cfg.Heartbeat), lg))
 	g.trans.replied = g.peers.replied
+	if g.cfg.Alone {
+		g.trans.openInbox()
+	}
 	conf := raftConfig(g.h.cfg.NodeID, g.cfg, g.notify, lg)
 	err := g.bootstrap(conf)
 	if err == nil {
@@ -122,6 +130,10 @@ func (g *Group) startRaft() error {
 		g.h.fst.unregister(g.layer)
 		return errors.Join(fmt.Errorf("start raft: %w", err), ignoreClosed(g.trans.Close()))
 	}
+	if g.cfg.Alone {
+		g.spawn(func() { g.trans.forward(g.stop) })
+		g.electAlone()
+	}
 	g.spawn(g.watchLeadership)
 	g.spawn(func() { g.proposals.feed(g.raft(), g.stop) })
 	g.spawn(g.compact)
@@ -131,6 +143,21 @@ func (g *Group) startRaft() error {
 		g.tellLeadership()
 	}()
 	return nil
+}
+
+// electAlone lets a group whose only voter is this replica elect it at once: there is nobody whose
+// leader's silence it would have to wait for.
+func (g *Group) electAlone() {
+	voters, self := 0, false
+	for _, s := range g.configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+			self = self || s.ID == g.self()
+		}
+	}
+	if self && voters == 1 {
+		g.trans.timeoutNow()
+	}
 }
 
 // bootstrap writes the initial membership into an empty replica. All initial voters write the same

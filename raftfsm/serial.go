@@ -28,6 +28,8 @@ type serialTransport struct {
 	*raft.NetworkTransport
 	// replied is told of each answered AppendEntries of raft's.
 	replied func(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse)
+	// inbox replaces the transport's own stream of requests, so that this replica can send itself one. nil: none.
+	inbox chan raft.RPC
 }
 
 var (
@@ -45,6 +47,41 @@ func networkConfig(layer raft.StreamLayer, timeout time.Duration, lg hclog.Logge
 
 func newSerialTransport(cfg *raft.NetworkTransportConfig) *serialTransport {
 	return &serialTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(cfg)}
+}
+
+// openInbox must be called before raft takes the Consumer.
+func (t *serialTransport) openInbox() { t.inbox = make(chan raft.RPC, 1) }
+
+// Consumer implements raft.Transport.
+func (t *serialTransport) Consumer() <-chan raft.RPC {
+	if t.inbox != nil {
+		return t.inbox
+	}
+	return t.NetworkTransport.Consumer()
+}
+
+// forward moves requests into the inbox until stop closes.
+func (t *serialTransport) forward(stop <-chan struct{}) {
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			select {
+			case t.inbox <- rpc:
+			case <-stop:
+				return
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// timeoutNow asks this replica to stand for election at once. The inbox must be open, and empty.
+func (t *serialTransport) timeoutNow() {
+	t.inbox <- raft.RPC{
+		Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
+		RespChan: make(chan raft.RPCResponse, 1),
+	}
 }
 
 // SetHeartbeatHandler does nothing: heartbeats pass the main loop like any other message.
