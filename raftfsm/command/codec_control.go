@@ -176,11 +176,12 @@ func (c *SetNodeState) Decode(b []byte) error {
 	return f.err("node-state")
 }
 
-// AppendPlace adds the command. Fields: 1 shard, 2 replica (repeated).
+// AppendPlace adds the command. Fields: 1 shard, 2 replica (repeated), 3 founding.
 func AppendPlace(dst []byte, c *Place) []byte {
 	dst, mark := begin(dst, KindPlace)
 	dst = putUint(dst, 1, uint64(c.Shard))
 	dst = putStrings(dst, 2, c.Replicas)
+	dst = putBool(dst, 3, c.Founding)
 	return closeAt(dst, mark)
 }
 
@@ -194,6 +195,8 @@ func (c *Place) Decode(b []byte) error {
 			c.Shard = f.u32()
 		case 2:
 			c.Replicas = append(c.Replicas, f.string())
+		case 3:
+			c.Founding = f.bool()
 		}
 	}
 	return f.err("place")

@@ -84,6 +84,9 @@ type SetNodeState struct {
 type Place struct {
 	Shard    uint32
 	Replicas []NodeID
+	// Founding says that these replicas are the first ones: they may begin the
+	// group together. Later ones wait until its leader adds them.
+	Founding bool
 }
 
 // Set changes a cluster setting; an empty value removes it. Result OK.
