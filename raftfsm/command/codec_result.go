@@ -147,12 +147,14 @@ func DecodeResults(b []byte, limit int) ([]Result, error) {
 
 func (r *Result) plain() bool {
 	return r.Epoch == 0 && !r.Present && r.ExpiryS == 0 && r.Prev == (Owner{}) && len(r.Subs) == 0 &&
-		len(r.AwaitingRelease) == 0 && r.Index == 0 && len(r.Codes) == 0 && len(r.Existed) == 0 && r.Incarnation == 0
+		len(r.AwaitingRelease) == 0 && r.Index == 0 && len(r.Codes) == 0 && len(r.Existed) == 0 && r.Incarnation == 0 &&
+		r.Gate == 0 && len(r.Replays) == 0
 }
 
 // append writes a full result: 1 code, 2 epoch, 3 present, 4 expiry, 5 previous
 // owner {1 node, 2 incarnation, 3 epoch}, 6 subscription (repeated), 7 packet ids,
-// 8 index, 9 codes, 10 existed, 11 incarnation.
+// 8 index, 9 codes, 10 existed, 11 incarnation, 12 gate, 13 replay (repeated)
+// {1 filter, 2 after}.
 func (r *Result) append(dst []byte) []byte {
 	dst = putUint(dst, 1, uint64(r.Code))
 	dst = putUint(dst, 2, r.Epoch)
@@ -194,7 +196,16 @@ func (r *Result) append(dst []byte) []byte {
 		}
 		dst = closeAt(dst, m)
 	}
-	return putUint(dst, 11, r.Incarnation)
+	dst = putUint(dst, 11, r.Incarnation)
+	dst = putUint(dst, 12, r.Gate)
+	for i := range r.Replays {
+		var m int
+		dst, m = openField(dst, 13)
+		dst = putString(dst, 1, r.Replays[i].Filter)
+		dst = putString(dst, 2, r.Replays[i].After)
+		dst = closeAt(dst, m)
+	}
+	return dst
 }
 
 func (r *Result) decode(b []byte) error {
@@ -231,9 +242,27 @@ func (r *Result) decode(b []byte) error {
 			}
 		case 11:
 			r.Incarnation = f.uint()
+		case 12:
+			r.Gate = f.uint()
+		case 13:
+			r.Replays = append(r.Replays, f.pendingReplay())
 		}
 	}
 	return f.err("result")
+}
+
+func (f *fields) pendingReplay() (p PendingReplay) {
+	in := fields{b: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			p.Filter = strings.Clone(in.string())
+		case 2:
+			p.After = strings.Clone(in.string())
+		}
+	}
+	f.bad = f.bad || in.bad
+	return p
 }
 
 func (f *fields) prev(o *Owner) {

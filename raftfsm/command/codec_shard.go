@@ -150,14 +150,19 @@ func AppendConfigure(dst []byte, c *Configure) []byte {
 func (c *Configure) Decode(b []byte) error { return c.Settings.Decode(b) }
 
 // Append adds the settings: 1 inbox messages, 2 inbox bytes, 3 overflow,
-// 4 retained messages, 5 session expiry, 6 subscriptions. Stores share it.
+// 4 retained messages, 5 session expiry, 6 subscriptions, 7 share strategy,
+// 8 retained payload, 9 retained expiry, 10 QoS 0 offline. Stores share it.
 func (s *ShardSettings) Append(dst []byte) []byte {
 	dst = putUint(dst, 1, s.InboxMaxMessages)
 	dst = putUint(dst, 2, s.InboxMaxBytes)
 	dst = putUint(dst, 3, uint64(s.InboxOverflow))
 	dst = putUint(dst, 4, s.RetainedMaxMessages)
 	dst = putUint(dst, 5, uint64(s.MaxSessionExpiryS))
-	return putUint(dst, 6, uint64(s.MaxSubscriptions))
+	dst = putUint(dst, 6, uint64(s.MaxSubscriptions))
+	dst = putUint(dst, 7, uint64(s.ShareStrategy))
+	dst = putUint(dst, 8, uint64(s.RetainedMaxPayload))
+	dst = putUint(dst, 9, uint64(s.RetainedExpiryS))
+	return putBool(dst, 10, s.InboxQoS0Offline)
 }
 
 // Decode reads what Append wrote.
@@ -178,6 +183,14 @@ func (s *ShardSettings) Decode(b []byte) error {
 			s.MaxSessionExpiryS = f.u32()
 		case 6:
 			s.MaxSubscriptions = f.u32()
+		case 7:
+			s.ShareStrategy = ShareStrategy(f.max(uint64(ShareHashTopic)))
+		case 8:
+			s.RetainedMaxPayload = f.u32()
+		case 9:
+			s.RetainedExpiryS = f.u32()
+		case 10:
+			s.InboxQoS0Offline = f.bool()
 		}
 	}
 	return f.err("shard settings")

@@ -23,10 +23,14 @@ const (
 	KindCheckpoint  Kind = 13
 	KindConfigure   Kind = 14
 	// 15 is reserved for MarkFull.
+	KindShareMember  Kind = 16
+	KindShareDeliver Kind = 17
+	KindShareSettle  Kind = 18
+	KindReplay       Kind = 19
 )
 
-// The commands of the control group. 70 and above are reserved for tokens,
-// tenants, users and access rules.
+// The commands of the control group; those of membership follow at 70, and above
+// them there is room for tenants, users and access rules.
 const (
 	KindForm      Kind = 64
 	KindNodeUp    Kind = 65
@@ -67,6 +71,14 @@ func (k Kind) String() string {
 		return "checkpoint"
 	case KindConfigure:
 		return "configure"
+	case KindShareMember:
+		return "share-member"
+	case KindShareDeliver:
+		return "share-deliver"
+	case KindShareSettle:
+		return "share-settle"
+	case KindReplay:
+		return "replay"
 	case KindForm:
 		return "form"
 	case KindNodeUp:
@@ -79,6 +91,14 @@ func (k Kind) String() string {
 		return "place"
 	case KindSet:
 		return "set"
+	case KindPutToken:
+		return "put-token"
+	case KindDropToken:
+		return "drop-token"
+	case KindAdmit:
+		return "admit"
+	case KindPutOperation:
+		return "put-operation"
 	}
 	return "kind(" + strconv.FormatUint(uint64(k), 10) + ")"
 }

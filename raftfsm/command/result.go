@@ -16,6 +16,7 @@ const (
 	Full           ResultCode = 7
 	Invalid        ResultCode = 8
 	UnknownNode    ResultCode = 9
+	Denied         ResultCode = 10 // a permission is missing
 	// Codes of whole batches.
 	Gap              ResultCode = 16 // the lane's sequence has a gap; nothing was applied
 	ResultsGone      ResultCode = 17 // applied before, its results are no longer kept
@@ -43,6 +44,8 @@ func (c ResultCode) String() string {
 		return "invalid"
 	case UnknownNode:
 		return "unknown node"
+	case Denied:
+		return "denied"
 	case Gap:
 		return "lane gap"
 	case ResultsGone:
@@ -65,8 +68,14 @@ type Result struct {
 	Prev            Owner
 	Subs            []Subscription
 	AwaitingRelease []uint16
-	// Index is the log index of the command, for Connect, Subscribe and Unsubscribe.
+	// Replays are retained messages that the inbox is still to get. Of Subscribe, too.
+	Replays []PendingReplay
+	// Index is the log index of the command, for Connect, Subscribe, Unsubscribe
+	// and ShareMember.
 	Index uint64
+	// Gate is the origin sequence that must be confirmed before the command is
+	// answered, 0 for none. Of Subscribe.
+	Gate uint64
 	// Of Subscribe and Unsubscribe: an MQTT reason code per filter.
 	Codes   []byte
 	Existed []bool

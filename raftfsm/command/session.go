@@ -23,7 +23,7 @@ type PublishFlags uint32
 // The flags of Publish.
 const (
 	ToInboxes  PublishFlags = 1
-	ToShares   PublishFlags = 2 // reserved: shares come later
+	ToShares   PublishFlags = 2
 	ToRetained PublishFlags = 4
 )
 
@@ -36,7 +36,8 @@ type Will struct {
 }
 
 // Connect makes a connection the owner of a session.
-// Result OK: Epoch, Present, ExpiryS (as granted), Prev, Subs, AwaitingRelease, Index.
+// Result OK: Epoch, Present, ExpiryS (as granted), Prev, Subs, AwaitingRelease,
+// Replays (all that are not at their end), Index.
 type Connect struct {
 	Key         SessionKey
 	Node        NodeID
@@ -93,8 +94,9 @@ type Subscription struct {
 }
 
 // Subscribe adds or replaces subscriptions. Result OK: Codes (the granted QoS,
-// or 0x97 past the subscription limit) and Existed per filter. Invalid: a filter is
-// malformed or shared, and nothing was applied. Else StaleEpoch, UnknownSession.
+// or 0x97 past the subscription limit) and Existed per filter; Gate, if a filter is
+// shared; Replays that begin, if the session is durable. Invalid: a filter is
+// malformed, and nothing was applied. Else StaleEpoch, UnknownSession.
 type Subscribe struct {
 	Ref  SessionRef
 	Subs []Subscription
@@ -189,7 +191,8 @@ func (o Overflow) String() string {
 // ShardSettings is what the replicas of a shard must agree on. Zero means
 // unlimited, for Overflow it means refuse.
 type ShardSettings struct {
-	// InboxMaxMessages and InboxMaxBytes limit the inbox of one session.
+	// InboxMaxMessages and InboxMaxBytes limit the inbox of one session, and the
+	// queue of one share. A share that would end its session drops the oldest instead.
 	InboxMaxMessages uint64
 	InboxMaxBytes    uint64
 	InboxOverflow    Overflow
@@ -199,6 +202,14 @@ type ShardSettings struct {
 	MaxSessionExpiryS uint32
 	// MaxSubscriptions limits the subscriptions of one session.
 	MaxSubscriptions uint32
+	// ShareStrategy says which member gets a message of a share.
+	ShareStrategy ShareStrategy
+	// RetainedMaxPayload limits the payload of a retained message, in bytes, and
+	// RetainedExpiryS is the longest that one is kept, in seconds.
+	RetainedMaxPayload uint32
+	RetainedExpiryS    uint32
+	// InboxQoS0Offline queues QoS 0 messages for durable sessions without a connection.
+	InboxQoS0Offline bool
 }
 
 // Configure replaces the settings of a shard. Result OK.

@@ -76,22 +76,34 @@ type RetainedInfo struct {
 	StoredAt, ExpiresAt int64
 }
 
-// Originated is a message that the shard originated and that is not yet
-// confirmed by all of its targets.
+// Originated is something that the shard originated and that is not yet
+// confirmed by all of its targets: a message that is to be routed, or a command for
+// the one shard that TargetKey names.
 type Originated struct {
-	// Seq counts the originated messages of the shard from 1.
+	// Seq counts what the shard originated from 1.
 	Seq    uint64
-	Key    command.SessionKey
 	Tenant string
-	// Username is the principal of the session, for the access check.
+
+	// Of a message. Key and Username are those of the session, for the access check.
+	Key      command.SessionKey
 	Username string
-	// Encoded is the message as it was stored, Message its decoded form.
+	// Encoded is the message, Message its decoded form. If it expires, its interval
+	// is what remained at the call; below a second is still one.
 	Encoded []byte
 	Message command.Message
 	Flags   command.PublishFlags
 	// ExpiresAt is in unix ms of the group's clock, 0 for never.
 	ExpiresAt int64
 	Will      bool
+
+	// Command appends the command with its origin key; nil for a message. Commands
+	// of a shard for the same target must be applied there in the order of Seq.
+	Command func(dst []byte, key command.OriginKey) []byte
+	// TargetKey is the client id or the whole filter of a share whose slot is the target.
+	TargetKey string
+	// Gated: confirm it only after what it changed in the target's routes is in
+	// force on every gateway.
+	Gated bool
 }
 
 // OwnerCount is how many connected sessions a process of a node owns.
