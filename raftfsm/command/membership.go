@@ -20,7 +20,7 @@ type JoinToken struct {
 	Uses uint32
 }
 
-// PutToken adds a token. Results: OK, Duplicate (the id is in use), Invalid.
+// PutToken adds a token. Results: OK, Duplicate (the id or the secret is in use), Invalid.
 type PutToken struct {
 	Token JoinToken
 }

@@ -42,6 +42,7 @@ func (c *Control) reset() {
 	c.next = nil
 	c.view.Store(&ControlView{
 		Nodes: make(map[string]*NodeInfo), Placement: make(map[uint32][]string), Settings: make(map[string]string),
+		Founding: make(map[uint32]bool), Tokens: make(map[string]*command.JoinToken),
 	})
 }
 
@@ -171,6 +172,14 @@ func (c *Control) applyCommand(index uint64, cmd *command.Command) error {
 		return plain(w, &command.Place{}, cmd.Payload, c.applyPlace)
 	case command.KindSet:
 		return plain(w, &command.Set{}, cmd.Payload, c.applySet)
+	case command.KindPutToken:
+		return plain(w, &command.PutToken{}, cmd.Payload, c.applyPutToken)
+	case command.KindDropToken:
+		return plain(w, &command.DropToken{}, cmd.Payload, c.applyDropToken)
+	case command.KindAdmit:
+		return plain(w, &command.Admit{}, cmd.Payload, c.applyAdmit)
+	case command.KindPutOperation:
+		return plain(w, &command.PutOperation{}, cmd.Payload, c.applyPutOperation)
 	case command.KindTick:
 		w.Code(command.OK)
 		return nil
@@ -190,6 +199,8 @@ func (c *Control) edit() *ControlView {
 		v.Nodes = maps.Clone(v.Nodes)
 		v.Placement = maps.Clone(v.Placement)
 		v.Settings = maps.Clone(v.Settings)
+		v.Founding = maps.Clone(v.Founding)
+		v.Tokens = maps.Clone(v.Tokens)
 		c.next = &v
 	}
 	return c.next
@@ -239,7 +250,8 @@ func slotsOf(shards uint32) []uint32 {
 
 func (c *Control) applyNodeUp(index uint64, up *command.NodeUp) command.Result {
 	old := c.current().Nodes[up.Node.ID]
-	if up.Node.ID == "" || old != nil && old.State == command.NodeRemoved {
+	// Who is unknown to a formed cluster was not admitted.
+	if up.Node.ID == "" || old == nil && c.current().Formed() || old != nil && old.State == command.NodeRemoved {
 		return command.Result{Code: command.Invalid}
 	}
 	n := &NodeInfo{Node: cloneNode(&up.Node), Incarnation: index, Up: true, State: command.NodeJoining}
@@ -281,6 +293,7 @@ func (c *Control) applyNodeState(d *command.SetNodeState) command.ResultCode {
 	}
 	n := *old
 	n.State = d.State
+	n.Up = n.Up && d.State != command.NodeRemoved
 	c.edit().Nodes[n.ID] = &n
 	return command.OK
 }
@@ -297,8 +310,15 @@ func (c *Control) applyPlace(p *command.Place) command.ResultCode {
 		}
 		replicas = append(replicas, strings.Clone(id))
 	}
-	if !slices.Equal(v.Placement[p.Shard], replicas) {
-		c.edit().Placement[p.Shard] = replicas
+	before := v.Placement[p.Shard]
+	if slices.Equal(before, replicas) {
+		return command.OK
+	}
+	e := c.edit()
+	e.Placement[p.Shard] = replicas
+	delete(e.Founding, p.Shard)
+	if p.Founding && len(before) == 0 {
+		e.Founding[p.Shard] = true
 	}
 	return command.OK
 }

@@ -26,6 +26,15 @@ func (c *Control) records() []controlRecord {
 		}
 		out = append(out, controlRecord{appendU32([]byte{keyPlacement}, id), value})
 	}
+	for _, id := range slices.Sorted(maps.Keys(v.Founding)) {
+		out = append(out, controlRecord{appendU32([]byte{keyFounding}, id), []byte{}})
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.Tokens)) {
+		out = append(out, controlRecord{keyStr(nil, keyJoinToken, id), v.Tokens[id].Append(nil)})
+	}
+	for i := range v.Operations {
+		out = append(out, controlRecord{keyStr(nil, keyOperation, v.Operations[i].ID), v.Operations[i].Append(nil)})
+	}
 	for _, k := range slices.Sorted(maps.Keys(v.Settings)) {
 		out = append(out, controlRecord{keyStr(nil, keySetting, k), []byte(v.Settings[k])})
 	}
@@ -81,7 +90,7 @@ func (c *Control) WriteBack() error {
 		return nil
 	}
 	b := c.store.NewBatch()
-	for _, kind := range [...]byte{keyPlacement, keySetting, keyLane, keyNode} {
+	for _, kind := range [...]byte{keyPlacement, keySetting, keyLane, keyNode, keyFounding, keyJoinToken, keyOperation} {
 		b.DeleteRange([]byte{kind}, []byte{kind + 1})
 	}
 	for _, r := range c.records() {
@@ -117,6 +126,7 @@ func (c *Control) Load(st Store) error {
 	}
 	for kind, read := range map[byte]func(v *ControlView, k, val []byte) error{
 		keyPlacement: readPlacement, keyNode: readNode, keySetting: readSetting, keyLane: c.readLane,
+		keyFounding: readFounding, keyJoinToken: readToken, keyOperation: readOperation,
 	} {
 		err := eachOf(st, kind, func(k, val []byte) error { return read(v, k, val) })
 		if err != nil {
@@ -157,6 +167,34 @@ func readNode(v *ControlView, k, val []byte) error {
 
 func readSetting(v *ControlView, k, val []byte) error {
 	v.Settings[string(k[1:])] = string(val)
+	return nil
+}
+
+func readFounding(v *ControlView, k, _ []byte) error {
+	if len(k) != 5 {
+		return fmt.Errorf("key of %d bytes: %w", len(k), ErrCorrupt)
+	}
+	v.Founding[binary.BigEndian.Uint32(k[1:])] = true
+	return nil
+}
+
+func readToken(v *ControlView, k, val []byte) error {
+	var t command.JoinToken
+	if err := t.Decode(val); err != nil {
+		return err
+	}
+	t = cloneToken(&t)
+	v.Tokens[string(k[1:])] = &t
+	return nil
+}
+
+// readOperation is called in the order of the keys, which is that of the ids.
+func readOperation(v *ControlView, _, val []byte) error {
+	var o command.Operation
+	if err := o.Decode(val); err != nil {
+		return err
+	}
+	v.Operations = append(v.Operations, cloneOperation(&o))
 	return nil
 }
 

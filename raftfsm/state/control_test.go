@@ -143,6 +143,8 @@ func TestControlLife(t *testing.T) {
 	if r.c.View().Nodes["n1"].Status() != "down" {
 		t.Fatal("not down")
 	}
+	r.one(command.Invalid, up("n4", 1)) // nobody admitted it
+	r.one(command.OK, admit("n4", nil))
 	r.one(command.OK, up("n4", 1))
 	if r.c.View().Nodes["n4"].Status() != "joining" {
 		t.Fatal("a new node does not begin as joining")

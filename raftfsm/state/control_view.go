@@ -39,7 +39,14 @@ type ControlView struct {
 	Slots []uint32
 	// Placement maps shards to the nodes that should hold a replica.
 	Placement map[uint32][]string
-	Settings  map[string]string
+	// Founding are the shards whose placement is still the first one: only these
+	// replicas may begin the group.
+	Founding map[uint32]bool
+	Settings map[string]string
+	// Tokens are the join tokens by id, used up ones included until they expire.
+	Tokens map[string]*command.JoinToken
+	// Operations are what operators asked for, oldest first.
+	Operations []command.Operation
 	// FeatureLevel is what all nodes of the cluster may use.
 	FeatureLevel uint32
 	// Clock is the group's clock in unix ms.
@@ -55,4 +62,24 @@ func (v *ControlView) Shard(slot uint16) uint32 {
 		return 0
 	}
 	return v.Slots[slot]
+}
+
+// Operation finds an operation by its id.
+func (v *ControlView) Operation(id string) (command.Operation, bool) {
+	for _, o := range v.Operations {
+		if o.ID == id {
+			return o, true
+		}
+	}
+	return command.Operation{}, false
+}
+
+// Running is the operation that is under way, if there is one.
+func (v *ControlView) Running() (command.Operation, bool) {
+	for _, o := range v.Operations {
+		if o.State == command.OperationRunning {
+			return o, true
+		}
+	}
+	return command.Operation{}, false
 }

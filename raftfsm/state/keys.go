@@ -19,7 +19,8 @@ import "encoding/binary"
 //	R tenant 0 topic      retained message, refers to P
 //	Z sid                 inbox of an ended session, to be swept
 //
-// The control machine uses M, N node, G shard (placement), K setting.
+// The control machine uses M, N node, G shard (placement), K setting, F shard (placed by
+// its founders, no value), J token id (join token), B id (operation).
 const (
 	keyMeta      = 'M'
 	keyLane      = 'L'
@@ -37,6 +38,9 @@ const (
 	keyNode      = 'N'
 	keyPlacement = 'G'
 	keySetting   = 'K'
+	keyFounding  = 'F'
+	keyJoinToken = 'J'
+	keyOperation = 'B'
 )
 
 func appendU64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
