@@ -43,6 +43,7 @@ func runTests(m *testing.M) int {
 	shared = &site{dir: dir}
 	shared.one = sync.OnceValues(shared.startOne)
 	shared.three = sync.OnceValues(shared.startThree)
+	extras = newExtra(shared)
 	defer shared.stop()
 	return m.Run()
 }
@@ -114,16 +115,7 @@ func (s *site) keep(n *cluster.Node) {
 }
 
 func (s *site) startOne() (*cluster.Node, error) {
-	cfg, err := config(filepath.Join(s.dir, "one"))
-	if err != nil {
-		return nil, err
-	}
-	n, err := start(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s.keep(n)
-	return n, ready(n)
+	return s.startWith("one", func(*cluster.Config) {})
 }
 
 func (s *site) startThree() ([]*cluster.Node, error) {
