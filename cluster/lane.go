@@ -59,6 +59,8 @@ type laneBatch struct {
 	born    time.Time
 	applied bool
 	expired bool // the callers were told that the outcome is unknown
+	// kept are the positions of commands whose callers wait for ever.
+	kept []int
 	acks    map[command.SessionRef]*pendingAck
 	// ackOrder are the acks as they were encoded, set by seal.
 	ackOrder []*pendingAck
@@ -114,7 +116,7 @@ func (l *lane) reset(incarnation uint64, why error) {
 	l.mu.Lock()
 	var lost []doneFn
 	for _, b := range l.batchesLocked() {
-		lost = append(lost, b.takeDones()...)
+		lost = append(lost, b.takeDones(true)...)
 	}
 	l.inc, l.nextSeq, l.ackedSeq = incarnation, 1, 0
 	l.open, l.full, l.sent, l.unsent = new(laneBatch), nil, nil, 0
@@ -133,10 +135,18 @@ func (l *lane) batchesLocked() []*laneBatch {
 	return append(all, l.open)
 }
 
-// takeDones returns the callbacks that were not called, and forgets them.
-func (b *laneBatch) takeDones() []doneFn {
+// takeDones returns the callbacks that were not called, and forgets them; those
+// of kept commands only if all is set.
+func (b *laneBatch) takeDones(all bool) []doneFn {
 	var out []doneFn
+	kept := b.kept
 	for i, d := range b.dones {
+		if len(kept) > 0 && kept[0] == i {
+			kept = kept[1:]
+			if !all {
+				continue
+			}
+		}
 		if d != nil {
 			out = append(out, d)
 			b.dones[i] = nil
@@ -162,15 +172,11 @@ func (l *lane) add(ctx context.Context, encode func(dst []byte) []byte, done don
 // that it is unknown.
 func (l *lane) addLate(ctx context.Context, encode func(dst []byte) []byte, done, late doneFn) error {
 	l.mu.Lock()
-	for l.bytes >= laneMaxBytes && l.inc != 0 {
-		space := l.space
-		l.mu.Unlock()
-		select {
-		case <-space:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	if l.bytes >= laneMaxBytes && l.inc != 0 {
+		if err := l.awaitSpaceLocked(ctx); err != nil {
+			l.mu.Unlock()
+			return err
 		}
-		l.mu.Lock()
 	}
 	if l.inc == 0 {
 		l.mu.Unlock()
@@ -182,6 +188,49 @@ func (l *lane) addLate(ctx context.Context, encode func(dst []byte) []byte, done
 		}
 		l.open.lates[len(l.open.dones)] = late
 	}
+	notify := l.appendLocked(encode, done)
+	l.mu.Unlock()
+	if notify {
+		l.kick()
+	}
+	return nil
+}
+
+// awaitSpaceLocked waits until the lane has room, at most as long as a caller
+// waits for an outcome. The lane's lock is free meanwhile.
+func (l *lane) awaitSpaceLocked(ctx context.Context) error {
+	limit := time.NewTimer(l.giveUpAfter)
+	defer limit.Stop()
+	for l.bytes >= laneMaxBytes && l.inc != 0 {
+		space := l.space
+		l.mu.Unlock()
+		var err error
+		select {
+		case <-space:
+		case <-limit.C:
+			err = ErrNoLeader
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		l.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addKept adds a command of a shard's leader. It never blocks, and its caller is
+// not given up on: done comes when the command was applied, or with an error when
+// the lane is reset. So no command of the caller's overtakes an earlier one. It
+// refuses if the lane has another incarnation than the caller believes.
+func (l *lane) addKept(inc uint64, encode func(dst []byte) []byte, done doneFn) error {
+	l.mu.Lock()
+	if l.inc != inc || inc == 0 {
+		l.mu.Unlock()
+		return ErrLaneReset
+	}
+	l.open.kept = append(l.open.kept, len(l.open.dones))
 	notify := l.appendLocked(encode, done)
 	l.mu.Unlock()
 	if notify {
@@ -229,10 +278,15 @@ func (l *lane) appendLocked(encode func(dst []byte) []byte, done doneFn) (notify
 	if len(b.body) < laneBatchBytes {
 		return len(b.dones) == 1
 	}
-	l.full = append(l.full, b)
+	l.closeOpenLocked()
+	return true
+}
+
+// closeOpenLocked puts the open batch behind those that wait to be sealed.
+func (l *lane) closeOpenLocked() {
+	l.full = append(l.full, l.open)
 	l.open = &laneBatch{body: make([]byte, 0, laneBatchBytes+laneBatchBytes/8)}
 	l.ackSince, l.ackCount, l.urgentAck = time.Time{}, 0, false
-	return true
 }
 
 func (l *lane) kick() {
@@ -372,13 +426,12 @@ func (l *lane) returned(b *laneBatch, gen uint64, res command.BatchResult, index
 	b.applied = true
 	l.retireLocked()
 	dones, acks := b.dones, b.ackOrder
-	if b.expired { // the callers have gone; some want to undo what came of it
-		dones = make([]doneFn, len(b.dones))
+	if b.expired { // most callers have gone; some want to undo what came of it
 		for i, late := range b.lates {
 			dones[i] = late
 		}
 	}
-	b.dones, b.acks, b.ackOrder, b.lates = nil, nil, nil, nil
+	b.dones, b.acks, b.ackOrder, b.lates, b.kept = nil, nil, nil, nil, nil
 	l.mu.Unlock()
 	l.kick()
 	if l.whole {
@@ -430,30 +483,22 @@ func (l *lane) resume() {
 	l.recovering = false
 }
 
-// expire tells callers that waited too long that the outcome is unknown. What
-// was sealed stays in the lane, because its sequence number must be used; what
-// was not is dropped, so it is sure not to be applied.
+// expire tells callers that waited too long that the outcome is unknown. Their
+// commands stay in the lane: if some of a publisher's were dropped and later ones
+// were not, what it sends again would come behind those (I4).
 func (l *lane) expire(now time.Time) {
 	l.mu.Lock()
-	var late []doneFn
-	for _, b := range l.sent {
-		if !b.applied && !b.expired && now.Sub(b.born) > l.giveUpAfter {
-			b.expired = true
-			late = append(late, b.takeDones()...)
-		}
-	}
-	for len(l.full) > 0 && now.Sub(l.full[0].born) > l.giveUpAfter {
-		late = append(late, l.full[0].takeDones()...)
-		l.bytes -= l.full[0].size
-		l.full = l.full[1:]
-	}
 	if len(l.open.dones) > 0 && now.Sub(l.open.born) > l.giveUpAfter {
-		late = append(late, l.open.takeDones()...)
-		l.bytes -= l.open.size
-		l.open = new(laneBatch)
+		l.closeOpenLocked() // later commands get a time of their own
 	}
-	if len(late) > 0 {
-		l.freeSpaceLocked()
+	var late []doneFn
+	for _, list := range [][]*laneBatch{l.sent, l.full} {
+		for _, b := range list {
+			if !b.applied && !b.expired && now.Sub(b.born) > l.giveUpAfter {
+				b.expired = true
+				late = append(late, b.takeDones(false)...)
+			}
+		}
 	}
 	l.mu.Unlock()
 	for _, done := range late {
