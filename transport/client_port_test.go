@@ -38,6 +38,14 @@ func mustAccept(t testing.TB, p *ClientPort) *Conn {
 	return c
 }
 
+// mustServe is mustAccept of a client whose CONNECT is accepted.
+func mustServe(t testing.TB, p *ClientPort) *Conn {
+	t.Helper()
+	c := mustAccept(t, p)
+	c.Established()
+	return c
+}
+
 // dialWS opens a WebSocket; over TLS if ca is not nil.
 func dialWS(t testing.TB, p *ClientPort, ca *authority, edit func(*websocket.DialOptions)) (*websocket.Conn, *http.Response, error) {
 	t.Helper()
@@ -93,7 +101,7 @@ func TestClientTransports(t *testing.T) {
 				}
 				big := "\x10" + strings.Repeat("0123456789abcdef", 10_000)
 				mustWrite(t, client, big)
-				c := mustAccept(t, p)
+				c := mustServe(t, p)
 				if c.Transport() != want || (c.TLS() != nil) != secure {
 					t.Errorf("transport %q, TLS %v", c.Transport(), c.TLS())
 				}
@@ -144,7 +152,7 @@ func TestFirstBytesOfTheClientPort(t *testing.T) {
 		mustWrite(t, c, string([]byte{byte(b)})+" \r\n\r\n")
 		switch {
 		case b == firstMQTT:
-			s := mustAccept(t, p)
+			s := mustServe(t, p)
 			mustRead(t, s, "\x10 \r\n\r\n")
 		case b >= 'A' && b <= 'Z':
 			got, err := io.ReadAll(c)
@@ -460,17 +468,17 @@ func TestStalledAcceptorIsBounded(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if n := len(p.in.slots); n != 100 {
+		if n := p.in.adm.pendingLen(); n != 100 {
 			t.Errorf("%d pending", n)
 		}
 		if n := goroutines() - before; n > 2*100 {
 			t.Errorf("%d goroutines for 100 pending connections", n)
 		}
 		time.Sleep(9 * time.Second)
-		if n := p.in.conns.len(); n != 100 {
+		if n := p.in.conns.len(); n != 101 { // one waits for a place
 			t.Errorf("%d connections before the deadline", n)
 		}
-		time.Sleep(42 * time.Second) // 5 times the deadline: all have had their turn
+		time.Sleep(52 * time.Second) // 5 times the deadline: all have had their turn
 		synctest.Wait()
 		if n := p.in.conns.len(); n != 0 {
 			t.Errorf("%d connections are left", n)
@@ -485,11 +493,11 @@ func TestStalledAcceptorIsBounded(t *testing.T) {
 	})
 }
 
-func TestHoldPending(t *testing.T) {
+func TestPendingUntilEstablished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := transporttest.NewHub()
 		p := openClients(t, func(c *ClientConfig) {
-			c.Network, c.Addr, c.PendingMax, c.HoldPending = hub.Node("n1"), "n1:1883", 2, true
+			c.Network, c.Addr, c.PendingMax = hub.Node("n1"), "n1:1883", 2
 		})
 		for range 3 {
 			mustWrite(t, dialRaw(t, hub.Node("x"), p.Addr()), "\x10")
@@ -510,8 +518,8 @@ func TestHoldPending(t *testing.T) {
 			t.Fatal("no third connection")
 		}
 		b.Close()
-		if n := len(p.in.slots); n != 2 { // the third, and the accept that waits
-			t.Errorf("%d slots taken", n)
+		if n := p.in.adm.pendingLen(); n != 1 {
+			t.Errorf("%d places taken", n)
 		}
 		p.Close()
 	})
@@ -674,8 +682,8 @@ func TestAcceptErrorsArePassing(t *testing.T) {
 	p := openClients(t, func(c *ClientConfig) { c.Network = failingNetwork{TCP{}} })
 	mustWrite(t, dialRaw(t, nil, p.Addr()), "\x10")
 	mustAccept(t, p)
-	if n := len(p.in.slots); n != 1 {
-		waitFor(t, "the slots of failed accepts", func() bool { return len(p.in.slots) == 1 })
+	if n := p.in.adm.pendingLen(); n != 1 {
+		t.Errorf("%d places taken", n)
 	}
 }
 

@@ -81,7 +81,7 @@ func (p *ClusterPort) introduce(ctx context.Context, t *tracked, pre preamble) (
 		if err := tc.HandshakeContext(ctx); err != nil {
 			return PeerInfo{}, fmt.Errorf("tls handshake: %w", err)
 		}
-		t.Conn = tc
+		t.Conn, t.secure = tc, true
 		if err := p.proveServer(tc, pre.cluster, pre.to); err != nil {
 			return PeerInfo{}, err
 		}

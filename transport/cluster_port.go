@@ -87,8 +87,8 @@ type ClusterConfig struct {
 	// MaxPending bounds the connections in their handshake. Default 256; more
 	// wait in the accept queue.
 	MaxPending int
-	// MaxConnections bounds the connections of the port. Default 8192; more
-	// are closed at once.
+	// MaxConnections bounds the accepted connections of the port. Default 8192;
+	// more are closed at once.
 	MaxConnections int
 	// MaxPerPeer bounds the accepted connections of one node. Default 1024;
 	// more are refused with StatusBusy.
@@ -167,10 +167,11 @@ func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
 	}
 	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", "cluster")))
 	m := newPortMetrics(cfg.Registerer, "cluster")
+	adm := NewAdmission(AdmissionConfig{MaxConnections: cfg.MaxConnections, PendingMax: cfg.MaxPending})
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &ClusterPort{
 		cfg: cfg, peers: newHandoff(peerBacklog), metrics: m, lg: lg, ctx: ctx, cancel: cancel,
-		in:     newIntake(root, cfg.HandshakeTimeout, cfg.MaxPending, cfg.MaxConnections, m, lg),
+		in:     newIntake(root, cfg.HandshakeTimeout, adm, m, lg),
 		layers: map[uint32]*GroupLayer{}, perPeer: map[string]int{},
 	}
 	if cfg.TLS != nil {
@@ -197,13 +198,18 @@ func throttled(lg *zap.Logger) *zap.Logger {
 // handshake returns the preparation that puts a connection inside TLS.
 func handshake(c *tls.Config) func(*tracked) error {
 	return func(t *tracked) error {
-		tc := tls.Server(t.raw, c)
-		if err := tc.Handshake(); err != nil { // ended by the deadline at the latest
-			return fmt.Errorf("tls handshake: %w", err)
-		}
-		t.Conn = tc
-		return nil
+		return startTLS(t, c)
 	}
+}
+
+// startTLS puts a connection inside TLS.
+func startTLS(t *tracked, c *tls.Config) error {
+	tc := tls.Server(watched{t.raw, t}, c)
+	if err := tc.Handshake(); err != nil { // ended by the deadline at the latest
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	t.Conn, t.secure = tc, true
+	return nil
 }
 
 // Addr returns the address that the port listens on.

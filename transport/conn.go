@@ -63,19 +63,45 @@ func (c *Conn) Transport() string { return c.transport }
 // TLS returns the state of the TLS connection, nil without TLS.
 func (c *Conn) TLS() *tls.ConnectionState { return c.t.tlsState() }
 
+// Listener returns the name of the port that accepted the connection.
+func (c *Conn) Listener() string { return c.port.cfg.Name }
+
+// CommonName returns the common name of the client's certificate, "" if there
+// is none that was verified.
+func (c *Conn) CommonName() string {
+	s := c.t.tlsState()
+	if s == nil || len(s.VerifiedChains) == 0 || len(s.VerifiedChains[0]) == 0 {
+		return ""
+	}
+	return s.VerifiedChains[0][0].Subject.CommonName
+}
+
+// ProxyAddr returns the address of the proxy that named the client's, nil
+// without one.
+func (c *Conn) ProxyAddr() net.Addr {
+	if c.t.proxied == nil {
+		return nil
+	}
+	return c.t.raw.RemoteAddr()
+}
+
+// AcceptedAt is when the connection was accepted.
+func (c *Conn) AcceptedAt() time.Time { return c.t.deadline.Add(-c.port.cfg.HandshakeTimeout) }
+
 // HandshakeDeadline is when the handshake, CONNECT included, must be over. The
 // read deadline stands at it until the owner sets another.
 func (c *Conn) HandshakeDeadline() time.Time { return c.t.deadline }
 
-// Established says that the client's CONNECT was accepted; see
-// ClientConfig.HoldPending.
+// Established says that the client's CONNECT was accepted: the connection leaves
+// the pending ones, and there is no more limit to the bytes that it may send.
 func (c *Conn) Established() { c.t.release() }
 
 // LocalAddr implements net.Conn.
 func (c *Conn) LocalAddr() net.Addr { return c.t.raw.LocalAddr() }
 
-// RemoteAddr implements net.Conn.
-func (c *Conn) RemoteAddr() net.Addr { return c.t.raw.RemoteAddr() }
+// RemoteAddr implements net.Conn. Behind a proxy it is the address that the
+// proxy named.
+func (c *Conn) RemoteAddr() net.Addr { return c.t.peer() }
 
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error { return c.t.raw.SetDeadline(t) }

@@ -31,6 +31,12 @@ var (
 	ErrBusy = errors.New("transport: too many connections")
 	// ErrCertificate means that a certificate does not prove the identity that its bearer claims.
 	ErrCertificate = errors.New("transport: certificate does not prove this identity")
+	// ErrTLSFiles means that the certificate files of a port cannot be used.
+	ErrTLSFiles = errors.New("transport: certificate files")
+	// errOverrun ends a client that sends more than is read before CONNECT.
+	errOverrun = errors.New("transport: too many bytes before the connection is accepted")
+	// errProxyHeader ends a connection of a proxy that breaks the PROXY protocol.
+	errProxyHeader = errors.New("transport: PROXY header")
 	// ErrRefused means that the called node refused for a reason of its own; see RefusedError.Message.
 	ErrRefused = errors.New("transport: refused")
 )
@@ -122,3 +128,13 @@ func (e *RefusedError) Error() string {
 
 // Unwrap returns the sentinel that belongs to the status.
 func (e *RefusedError) Unwrap() error { return e.Status.err() }
+
+// rejection is an error that names the reason in the metrics.
+type rejection struct {
+	reason string
+	err    error
+}
+
+func (r *rejection) Error() string { return r.err.Error() }
+
+func (r *rejection) Unwrap() error { return r.err }

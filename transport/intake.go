@@ -19,26 +19,26 @@ const (
 // connections that are tracked, have a deadline running, and are past
 // everything that must come before the first byte is looked at.
 type intake struct {
-	root     net.Listener
-	timeout  time.Duration
-	prepare  func(*tracked) error // on its own goroutine; nil: nothing to prepare
-	maxConns int                  // 0: no limit
-	slots    chan struct{}        // capacity: the pending limit; one element per pending connection
-	conns    *connSet
-	ready    chan *tracked
-	closed   chan struct{}
-	once     sync.Once
-	wg       sync.WaitGroup
-	metrics  *portMetrics
-	lg       *zap.Logger
+	root    net.Listener
+	timeout time.Duration
+	prepare func(*tracked) error // on its own goroutine; nil: nothing to prepare
+	adm     *Admission
+	// preConnect bounds the bytes that are read before tracked.release. 0: no limit.
+	preConnect int64
+	conns      *connSet
+	ready      chan *tracked
+	closed     chan struct{}
+	once       sync.Once
+	wg         sync.WaitGroup
+	metrics    *portMetrics
+	lg         *zap.Logger
 }
 
 var _ net.Listener = (*intake)(nil)
 
-func newIntake(root net.Listener, timeout time.Duration, pending, maxConns int, m *portMetrics, lg *zap.Logger) *intake {
+func newIntake(root net.Listener, timeout time.Duration, adm *Admission, m *portMetrics, lg *zap.Logger) *intake {
 	return &intake{
-		root: root, timeout: timeout, maxConns: maxConns,
-		slots: make(chan struct{}, pending), conns: &connSet{},
+		root: root, timeout: timeout, adm: adm, conns: &connSet{},
 		ready: make(chan *tracked), closed: make(chan struct{}),
 		metrics: m, lg: lg,
 	}
@@ -56,11 +56,11 @@ func (in *intake) start() {
 func (in *intake) loop() {
 	pause := acceptPauseMin
 	for {
-		// The slot first: while there is none, the kernel's queue holds the rest.
-		select {
-		case in.slots <- struct{}{}:
-		case <-in.closed:
-			return
+		if d := in.adm.pace(); d > 0 {
+			in.metrics.throttled.Inc()
+			if !in.wait(d) {
+				return
+			}
 		}
 		raw, err := in.root.Accept()
 		if err == nil {
@@ -68,7 +68,6 @@ func (in *intake) loop() {
 			in.take(raw)
 			continue
 		}
-		<-in.slots
 		if errors.Is(err, net.ErrClosed) || !in.wait(pause) {
 			return
 		}
@@ -89,38 +88,46 @@ func (in *intake) wait(d time.Duration) bool {
 	}
 }
 
-// take owns a connection that was just accepted, and its slot.
+// take owns a connection that was just accepted. It waits for a pending place:
+// meanwhile the accept queue of the kernel holds the rest.
 func (in *intake) take(raw net.Conn) {
-	in.metrics.pending.Inc()
-	t := newTracked(raw, time.Now().Add(in.timeout), func() {
-		in.metrics.pending.Dec()
-		<-in.slots
-	})
-	if in.maxConns > 0 && in.conns.len() >= in.maxConns {
+	t := newTracked(raw, time.Now().Add(in.timeout), in)
+	if t.entered = in.adm.enter(); !t.entered {
 		in.metrics.reject(reasonTooMany)
 		t.kill()
 		return
 	}
 	t.arm()
-	if !in.conns.add(t) {
+	if !in.conns.add(t) || !in.adm.acquire(t, in.closed) {
 		t.kill()
+		return
+	}
+	in.metrics.pending.Inc()
+	if t.isClosed() { // while it waited for its place
+		in.leave(t)
+		in.metrics.reject(reasonOf(t, reasonGone))
 		return
 	}
 	if in.prepare == nil {
 		in.pass(t)
 		return
 	}
-	in.wg.Add(1)
-	go func() {
-		defer in.wg.Done()
+	in.wg.Go(func() {
 		if err := in.prepare(t); err != nil {
-			in.metrics.reject(reasonOf(t, reasonTLS))
+			in.metrics.reject(reasonOf(t, reasonIn(err, reasonTLS)))
 			in.lg.Debug("connection not prepared", zap.Stringer("peer", raw.RemoteAddr()), zap.Error(err))
 			t.kill()
 			return
 		}
 		in.pass(t)
-	}()
+	})
+}
+
+// leave gives the pending place of a connection back, if it has one.
+func (in *intake) leave(t *tracked) {
+	if in.adm.leave(t) {
+		in.metrics.pending.Dec()
+	}
 }
 
 // pass gives a connection to cmux.

@@ -128,6 +128,7 @@ func (h *handoff) accept() (arrival, error) {
 		case a := <-h.ch:
 			h.unreserve()
 			if a.t.handOver() {
+				a.t.release() // its handshake is over
 				return a, nil
 			}
 		case <-h.closed:

@@ -149,7 +149,7 @@ func mustRead(t testing.TB, c io.Reader, want string) {
 	t.Helper()
 	b := make([]byte, len(want))
 	if n, err := io.ReadFull(c, b); err != nil || string(b) != want {
-		t.Fatalf("read %q, %v; want %q", b[:n], err, want)
+		t.Fatalf("read %d bytes %.80q, %v; want %.80q", n, b[:n], err, want)
 	}
 }
 

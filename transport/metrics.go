@@ -17,6 +17,11 @@ const (
 	reasonTooMany       = "too_many"       // connection limit
 	reasonHTTP          = "http"           // an HTTP request that is no WebSocket upgrade to MQTT
 	reasonOwner         = "not_accepted"   // nobody accepted it
+	reasonEvicted       = "evicted"        // kept the node waiting while all pending places were taken
+	reasonOverrun       = "too_many_bytes" // sent more than is read before CONNECT
+	reasonProxyHeader   = "proxy_header"   // a proxy sent no PROXY header, or a malformed one
+	reasonProxyStranger = "proxy_stranger" // a PROXY header from somebody who is no trusted proxy
+	reasonNotTLS        = "not_tls"        // MQTT or HTTP in clear on a port with TLS
 )
 
 // portMetrics are the metrics of one port.
@@ -27,6 +32,8 @@ type portMetrics struct {
 	accepted *prometheus.CounterVec
 	// rejected counts connections turned away before they had an owner.
 	rejected *prometheus.CounterVec
+	// throttled counts accepts that the connect rate delayed.
+	throttled prometheus.Counter
 }
 
 // newPortMetrics makes the metrics of the port with this name. Several ports
@@ -41,8 +48,32 @@ func newPortMetrics(reg prometheus.Registerer, listener string) *portMetrics {
 	rejected := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "flotilla_listener_rejected_total", Help: "Connections turned away in their handshake, by listener and reason.",
 	}, []string{"listener", "reason"}))
+	throttled := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "flotilla_listener_throttled_total", Help: "Accepts that the connect rate delayed, by listener.",
+	}, []string{"listener"}))
 	l := prometheus.Labels{"listener": listener}
-	return &portMetrics{pending: pending.With(l), accepted: accepted.MustCurryWith(l), rejected: rejected.MustCurryWith(l)}
+	return &portMetrics{
+		pending: pending.With(l), accepted: accepted.MustCurryWith(l), rejected: rejected.MustCurryWith(l), throttled: throttled.With(l),
+	}
+}
+
+// tlsMetrics are the metrics of the certificates of one port.
+type tlsMetrics struct {
+	// notAfter is when the first certificate of the chain ends.
+	notAfter prometheus.Gauge
+	// reloads counts changed files by result: ok, failed.
+	reloads *prometheus.CounterVec
+}
+
+func newTLSMetrics(reg prometheus.Registerer, listener string) *tlsMetrics {
+	notAfter := register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "flotilla_tls_certificate_not_after_timestamp_seconds", Help: "When the certificate ends, by listener.",
+	}, []string{"listener"}))
+	reloads := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "flotilla_tls_reloads_total", Help: "Changes of the certificate files that were taken over or not, by listener and result.",
+	}, []string{"listener", "result"}))
+	l := prometheus.Labels{"listener": listener}
+	return &tlsMetrics{notAfter: notAfter.With(l), reloads: reloads.MustCurryWith(l)}
 }
 
 // register registers c, or returns the collector that another port registered.
@@ -64,10 +95,24 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
 func (m *portMetrics) reject(reason string)    { m.rejected.WithLabelValues(reason).Inc() }
 func (m *portMetrics) accept(transport string) { m.accepted.WithLabelValues(transport).Inc() }
 
-// reasonOf is reason, unless the deadline was what ended the connection.
+// reasonOf is reason, unless it was the port that ended the connection.
 func reasonOf(t *tracked, reason string) string {
-	if t.expired() {
+	switch {
+	case t.state.Load() == stateExpired:
 		return reasonTimeout
+	case t.state.Load() == stateEvicted:
+		return reasonEvicted
+	case t.overrun.Load():
+		return reasonOverrun
+	}
+	return reason
+}
+
+// reasonIn returns the reason that an error names, else reason.
+func reasonIn(err error, reason string) string {
+	var r *rejection
+	if errors.As(err, &r) {
+		return r.reason
 	}
 	return reason
 }

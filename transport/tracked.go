@@ -13,6 +13,7 @@ const (
 	statePending int32 = iota + 1 // in its handshake: the deadline closes it
 	stateHanded                   // its owner has it
 	stateExpired                  // the deadline came first
+	stateEvicted                  // its place went to another client
 )
 
 // tracked is a connection that its port can close at any time, whoever has it.
@@ -22,8 +23,20 @@ type tracked struct {
 	raw      net.Conn // what the network gave us; closing it never blocks
 	deadline time.Time
 	state    atomic.Int32
-	release  func() // gives the pending slot back; idempotent
 	once     sync.Once
+	secure   bool     // Conn is TLS
+	proxied  net.Addr // the client behind a proxy; nil: raw's
+
+	// Until release, reads are watched: what they cost is limited, and how long
+	// they wait is known.
+	in       *intake // nil: not accepted, but dialled
+	slot     int     // place in Admission.pending plus one; under its lock
+	entered  bool    // counted by Admission.enter
+	proven   atomic.Bool
+	received atomic.Int64 // bytes
+	since    atomic.Int64 // Admission.clock at the begin of the read under way; 0: none
+	waited   atomic.Int64 // ns in reads that ended
+	overrun  atomic.Bool  // more bytes came than are read before CONNECT
 
 	mu     sync.Mutex
 	timer  *time.Timer // closes the connection at the deadline
@@ -31,15 +44,75 @@ type tracked struct {
 	undo   []func() // what Close does besides: leave the sets it is in
 }
 
-// newTracked begins to track raw. release may be nil.
-func newTracked(raw net.Conn, deadline time.Time, release func()) *tracked {
-	t := &tracked{Conn: raw, raw: raw, deadline: deadline}
-	t.release = func() {}
-	if release != nil {
-		t.release = sync.OnceFunc(release)
-	}
+// newTracked begins to track raw. in is nil for a connection that was dialled.
+func newTracked(raw net.Conn, deadline time.Time, in *intake) *tracked {
+	t := &tracked{Conn: raw, raw: raw, deadline: deadline, in: in}
+	t.proven.Store(in == nil)
 	t.state.Store(statePending)
 	return t
+}
+
+// Read implements net.Conn.
+func (t *tracked) Read(p []byte) (int, error) {
+	if t.secure {
+		return t.Conn.Read(p) // TLS, which reads through a watched
+	}
+	return t.readRaw(p)
+}
+
+// readRaw reads from the network.
+func (t *tracked) readRaw(p []byte) (int, error) {
+	if t.proven.Load() {
+		return t.raw.Read(p)
+	}
+	if most := t.in.preConnect; most > 0 {
+		left := most - t.received.Load()
+		if left <= 0 && len(p) > 0 {
+			t.overrun.Store(true)
+			return 0, errOverrun
+		}
+		p = p[:min(int64(len(p)), left)]
+	}
+	begin := t.in.adm.clock()
+	t.since.Store(begin)
+	n, err := t.raw.Read(p)
+	t.received.Add(int64(n))
+	t.waited.Add(t.in.adm.clock() - begin)
+	t.since.Store(0)
+	return n, err
+}
+
+// watched is the network connection below TLS.
+type watched struct {
+	net.Conn
+	t *tracked
+}
+
+func (w watched) Read(p []byte) (int, error) { return w.t.readRaw(p) }
+
+// keptWaiting returns how long the client has kept the node waiting, and
+// whether it does right now.
+func (t *tracked) keptWaiting(now int64) (time.Duration, bool) {
+	since := t.since.Load()
+	return time.Duration(t.waited.Load() + now - since), since != 0
+}
+
+// release ends the handshake: reads are free, and the pending place is given
+// back. It may be called several times.
+func (t *tracked) release() {
+	t.proven.Store(true)
+	if t.in != nil {
+		t.in.leave(t)
+	}
+}
+
+// evict closes the connection for the benefit of another one. Who holds it in
+// its handshake counts it; once it has an owner, nobody else would.
+func (t *tracked) evict() {
+	if !t.state.CompareAndSwap(statePending, stateEvicted) {
+		t.in.metrics.reject(reasonEvicted)
+	}
+	t.kill()
 }
 
 // arm starts the deadline. Whatever the layers above do with read deadlines,
@@ -72,8 +145,6 @@ func (t *tracked) disarm() {
 	}
 }
 
-func (t *tracked) expired() bool { return t.state.Load() == stateExpired }
-
 // onClose registers what to do when the connection is closed. False means
 // that it is closed already; fn was not registered.
 func (t *tracked) onClose(fn func()) bool {
@@ -99,7 +170,24 @@ func (t *tracked) finish() {
 		}
 		t.release()
 		t.disarm()
+		if t.entered {
+			t.in.adm.exit()
+		}
 	})
+}
+
+func (t *tracked) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
+}
+
+// peer is the address of the client, behind a proxy or not.
+func (t *tracked) peer() net.Addr {
+	if t.proxied != nil {
+		return t.proxied
+	}
+	return t.raw.RemoteAddr()
 }
 
 // Close closes the connection. On TLS it says goodbye first, which takes up to
