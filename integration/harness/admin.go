@@ -103,6 +103,10 @@ func (n *Node) Do(ctx context.Context, method, path string, in, out any) error {
 	if out == nil {
 		return nil
 	}
+	if raw, ok := out.(*rawText); ok {
+		*raw = b
+		return nil
+	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return fmt.Errorf("node %s: decode answer of %s: %w", n.ID, path, err)
 	}

@@ -307,3 +307,20 @@ func TestProxyKnowsWhoDials(t *testing.T) {
 		t.Error("the rule of the dialler did not count")
 	}
 }
+
+func TestMetricsAreSummed(t *testing.T) {
+	m, err := ParseMetrics([]byte("# HELP a b\na 1\na_b{x=\"1\",y=\"2\"} 2\na_b{x=\"1\",y=\"3\"} 3.5e0\na_b{x=\"2\"} 4\n\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, got := range map[float64]float64{1: m.Sum("a"), 9.5: m.Sum("a_b"), 5.5: m.Sum("a_b", `x="1"`), 2: m.Sum("a_b", `x="1"`, `y="2"`), 0: m.Sum("a_", "x")} {
+		if got != want {
+			t.Errorf("sum is %v, want %v", got, want)
+		}
+	}
+	for _, bad := range []string{"lonely", "a b"} {
+		if _, err := ParseMetrics([]byte(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}

@@ -244,6 +244,32 @@ func (n *Node) Tail() []string {
 	return p.tail()
 }
 
+// LogLines is how many lines the current run has written.
+func (n *Node) LogLines() int {
+	p := n.current()
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lines
+}
+
+// EventCounts is how often each log event was written in the current run.
+func (n *Node) EventCounts() map[string]int {
+	counts := map[string]int{}
+	p := n.current()
+	if p == nil {
+		return counts
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.events {
+		counts[e.Name]++
+	}
+	return counts
+}
+
 // Pid is the process id, 0 when nothing runs.
 func (n *Node) Pid() int {
 	p := n.current()

@@ -40,6 +40,7 @@ type process struct {
 	mu     sync.Mutex
 	events []Event // guarded by mu
 	last   []string
+	lines  int   // guarded by mu; of this run
 	code   int   // exit code, -1 after a signal; valid when done is closed
 	err    error // of copying the log
 }
@@ -109,6 +110,7 @@ func (p *process) note(line []byte) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.lines++
 	p.last = append(p.last, string(line))
 	if len(p.last) > keptLines {
 		p.last = p.last[1:]

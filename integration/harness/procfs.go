@@ -79,3 +79,32 @@ func stopped(pid int) bool {
 	}
 	return true
 }
+
+// Memory is what the process holds now and held at most, in bytes of resident memory; 0 when nothing runs.
+func (n *Node) Memory() (now, peak int64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.Pid()))
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); err == nil {
+			now = kib << 10
+		}
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			peak = kib << 10
+		}
+	}
+	return now, peak
+}
+
+// Load is the machine's load average over the last minute: figures are printed beside it.
+func Load() float64 {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	var load float64
+	_, _ = fmt.Sscan(string(b), &load)
+	return load
+}
