@@ -60,7 +60,7 @@ func (c *control) open(a *agreement) error {
 	}
 	g, err := c.n.host.OpenGroup(raftfsm.GroupConfig{
 		ID: 0, Control: true, Machine: &controlMachine{c}, Layer: c.n.port.GroupLayer(0), Bootstrap: members,
-		Heartbeat: c.n.heartbeat(), SnapshotBytes: 4 << 20, OnLeader: c.onLeader,
+		Heartbeat: c.n.cfg.Raft.Heartbeat, Alone: c.n.alone(), SnapshotBytes: 4 << 20, OnLeader: c.onLeader,
 	})
 	if err != nil {
 		return fmt.Errorf("open the control group: %w", err)

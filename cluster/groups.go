@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"slices"
-	"time"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -28,15 +30,31 @@ func (n *Node) reopenShards() error {
 		return nil
 	}
 	v := &state.ControlView{Shards: n.ident.Shards, Settings: n.ident.Settings}
+	var ids []uint32
 	for _, id := range n.host.Groups() {
-		if id == 0 || id > n.ident.Shards {
-			continue
-		}
-		if err := n.openShard(id, v); err != nil {
-			return err
+		if id != 0 && id <= n.ident.Shards {
+			ids = append(ids, id)
 		}
 	}
-	return nil
+	return n.openAll(ids, v)
+}
+
+// openAll opens replicas side by side: each reads its log and loads its machine, which keeps a core busy.
+func (n *Node) openAll(ids []uint32, v *state.ControlView) error {
+	errs := make([]error, len(ids))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer wg.Done()
+			errs[i] = n.openShard(id, v)
+			<-slots
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // rememberShards writes down what reopenShards needs.
@@ -54,16 +72,14 @@ func (n *Node) openShards(v *state.ControlView) {
 		n.fatal(err)
 		return
 	}
+	var ids []uint32
 	for id := uint32(1); id <= v.Shards; id++ {
-		if !slices.Contains(v.Placement[id], n.id) || n.replica(id) != nil {
-			continue
+		if slices.Contains(v.Placement[id], n.id) && n.replica(id) == nil {
+			ids = append(ids, id)
 		}
-		if err := n.openShard(id, v); err != nil {
-			if n.ctx.Err() == nil {
-				n.fatal(err)
-			}
-			return
-		}
+	}
+	if err := n.openAll(ids, v); err != nil && n.ctx.Err() == nil {
+		n.fatal(err)
 	}
 }
 
@@ -77,7 +93,7 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 	opened := make(chan struct{})
 	g, err := n.host.OpenGroup(raftfsm.GroupConfig{
 		ID: id, Machine: &shardMachine{Shard: mach, n: n, id: id, clock: r.clock}, Layer: n.port.GroupLayer(id), Bootstrap: members,
-		Heartbeat: n.heartbeat(), SnapshotBytes: n.cfg.Raft.SnapshotAfter,
+		Heartbeat: n.cfg.Raft.Heartbeat, Alone: n.alone(), SnapshotBytes: n.cfg.Raft.SnapshotAfter,
 		OnLeader: func(leading bool, term uint64) {
 			<-opened
 			n.onShardLeader(r, leading, term)
@@ -92,14 +108,9 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 	return nil
 }
 
-// heartbeat is T for the groups of this node. A cluster of one node has nobody
-// to wait for: it elects itself at once.
-func (n *Node) heartbeat() time.Duration {
-	if len(n.ident.Agreed.Members) == 1 {
-		return min(n.cfg.Raft.Heartbeat, 100*time.Millisecond)
-	}
-	return n.cfg.Raft.Heartbeat
-}
+// alone says that this node formed its cluster by itself: as long as nobody has joined, it need not wait for anybody's
+// vote.
+func (n *Node) alone() bool { return len(n.ident.Agreed.Members) == 1 }
 
 // replica is nil if this node does not hold one of the shard.
 func (n *Node) replica(shard uint32) *shardReplica {

@@ -18,7 +18,8 @@ const (
 )
 
 // compact takes snapshots by bytes of applied log, which raft's own thresholds cannot: they count
-// entries. It also raises the durable mark that a start holds the log against.
+// entries. It also raises the durable mark that a start holds the log against, and flushes the state so that restarts
+// replay little.
 func (g *Group) compact() {
 	var marked int64
 	var retry <-chan time.Time // pending after a failure
@@ -32,6 +33,9 @@ func (g *Group) compact() {
 		case <-g.grown:
 		case <-retry:
 			retry = nil
+		}
+		if g.flushDue.Swap(false) {
+			_ = g.h.state.flush() // a failure has ended the node, or the next flush repeats it
 		}
 		index, _ := g.snaps.current()
 		behind := g.log.bytesAfter(index) - g.log.bytesAfter(g.applied.get())

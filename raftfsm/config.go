@@ -105,6 +105,9 @@ type GroupConfig struct {
 	TrailingBytes int64
 	// WriteBackBytes is the dirty state after which the machine writes back; default 8 MiB.
 	WriteBackBytes int
+	// ReplayBytes and ReplayEntries bound what a restart applies again: that much after the last time, the machine
+	// writes back and its state is flushed. A flush costs some fsyncs, so they are not small: defaults 32 MiB and 20,000.
+	ReplayBytes, ReplayEntries int
 	// MaxInflightBytes bounds proposals without an answer; default 32 MiB. At least one is admitted.
 	MaxInflightBytes int
 	// MaxEntryBytes caps one entry; default 4 MiB. Merging callers stay within 512 KiB.
@@ -140,13 +143,15 @@ type Status struct {
 }
 
 const (
-	defaultSyncInterval = 500 * time.Microsecond
-	defaultWatchdog     = 3 * time.Second
-	defaultLogCache     = 8 << 20
-	defaultHeartbeat    = time.Second
-	defaultSnapshot     = 256 << 20
-	defaultWriteBack    = 8 << 20
-	defaultInflight     = 32 << 20
+	defaultSyncInterval  = 500 * time.Microsecond
+	defaultWatchdog      = 3 * time.Second
+	defaultLogCache      = 8 << 20
+	defaultHeartbeat     = time.Second
+	defaultSnapshot      = 256 << 20
+	defaultWriteBack     = 8 << 20
+	defaultInflight      = 32 << 20
+	defaultReplayBytes   = 32 << 20
+	defaultReplayEntries = 20_000
 	// defaultMaxEntry leaves room for one packet of a raised limit; merged entries stay far below.
 	defaultMaxEntry = 4 << 20
 )
@@ -181,6 +186,8 @@ func (c *GroupConfig) setDefaults() error {
 	setDefault(&c.SnapshotBytes, defaultSnapshot)
 	setDefault(&c.TrailingBytes, c.SnapshotBytes/4)
 	setDefault(&c.WriteBackBytes, defaultWriteBack)
+	setDefault(&c.ReplayBytes, defaultReplayBytes)
+	setDefault(&c.ReplayEntries, defaultReplayEntries)
 	setDefault(&c.MaxInflightBytes, defaultInflight)
 	setDefault(&c.MaxEntryBytes, defaultMaxEntry)
 	return nil

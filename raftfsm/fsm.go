@@ -45,6 +45,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			}
 		}
 		g.applied.set(l.Index)
+		g.replay.bytes += len(l.Data)
+		g.replay.entries++
 		if seq, ok := g.proposals.mine(l.Extensions); ok && !g.isDead() {
 			g.proposals.applied(seq, results, l.Index, l.Term)
 		}
@@ -59,16 +61,26 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return none
 }
 
-// writeBack moves dirty state to the state database before it grows large.
+// writeBack moves dirty state to the state database before it grows large, and before a restart would have to replay
+// much: what the hot tails spare the database, the log has to give back.
 func (f *fsm) writeBack() {
 	g := f.g
-	if g.cfg.Machine.DirtyBytes() < g.cfg.WriteBackBytes {
+	long := g.replay.bytes >= g.cfg.ReplayBytes || g.replay.entries >= g.cfg.ReplayEntries
+	if !long && g.cfg.Machine.DirtyBytes() < g.cfg.WriteBackBytes {
 		return
 	}
 	if err := g.cfg.Machine.WriteBack(); err != nil {
 		g.h.fst.fail(fmt.Errorf("write back group %d: %w", g.cfg.ID, err))
+		return
+	}
+	if long {
+		g.replay = replayDebt{}
+		g.flushDue.Store(true) // compact makes it durable
 	}
 }
+
+// replayDebt is what was applied since the state was last made durable for the sake of restarts.
+type replayDebt struct{ bytes, entries int }
 
 // Snapshot implements raft.FSM: it captures the machine by writing it back. Persist makes that
 // durable beside later applies, so the state behind a snapshot may be ahead of its index; replay

@@ -24,6 +24,7 @@ type Machine struct {
 	mu      sync.Mutex
 	st      raftfsm.Store
 	applied uint64
+	loaded  uint64
 	count   uint64
 	chain   [16]byte
 	slots   [Slots][]byte
@@ -89,10 +90,18 @@ func (m *Machine) Load(st raftfsm.Store) error {
 		m.applied, m.count = binary.BigEndian.Uint64(head), binary.BigEndian.Uint64(head[8:])
 		copy(m.chain[:], head[16:])
 	}
+	m.loaded = m.applied
 	return st.Iterate([]byte("s"), []byte("t"), func(k, v []byte) bool {
 		m.slots[k[1]] = append([]byte(nil), v...)
 		return true
 	})
+}
+
+// Loaded is the applied index that the last Load found in the store.
+func (m *Machine) Loaded() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.loaded
 }
 
 // WriteBack implements raftfsm.Machine.
