@@ -65,6 +65,9 @@ func (n *Node) propose(ctx context.Context, shard uint32, encode func([]byte) []
 
 // Connect implements session.Sessions.
 func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session.Attached, error) {
+	if err := n.limits.admitClient(); err != nil {
+		return session.Attached{}, err
+	}
 	cmd := command.Connect{
 		Key: req.Key, Node: n.id, Incarnation: n.incarnation.Load(), Token: req.Token,
 		CleanStart: req.CleanStart, ExpiryS: req.ExpiryS, ReceiveMax: req.ReceiveMax,

@@ -144,6 +144,8 @@ func (n *Node) mayRoute() bool { return n.lease.held() && n.routes.whole.Load() 
 
 // serve lets clients in.
 func (n *Node) serve() {
+	n.limits.start()
+	n.sys.start()
 	for i, port := range n.clients {
 		if port == nil {
 			continue

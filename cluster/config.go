@@ -56,6 +56,8 @@ type Config struct {
 	Raft  RaftConfig
 	Lease LeaseConfig
 	Drain DrainConfig
+	// Limits protect the node from running out of memory and disk.
+	Limits LimitsConfig
 	// Session configures the broker core: limits, timeouts, hooks.
 	Session session.Config
 	// Settings are the cluster settings that this node proposes when it forms
@@ -128,6 +130,16 @@ type Settings struct {
 	RetainedMaxMessages int
 	// MaxSessionExpiry caps the session expiry interval. Default 30 days.
 	MaxSessionExpiry time.Duration
+	// InboxQoS0Offline queues QoS 0 messages for sessions that are offline.
+	InboxQoS0Offline bool
+	// RetainedMaxPayload is the largest payload that is retained. Default 1 MiB.
+	RetainedMaxPayload int64
+	// RetainedExpiry is the longest life of a retained message, 0 for ever.
+	RetainedExpiry time.Duration
+	// ShareStrategy is round_robin, sticky or hash_topic. Default round_robin.
+	ShareStrategy string
+	// MaxSubscriptions of one session. Default 10,000.
+	MaxSubscriptions int
 }
 
 // DefaultConfig is a one-node cluster on loopback.
@@ -152,6 +164,7 @@ func DefaultConfig() Config {
 			Shards: 8, Replicas: 3,
 			InboxMaxMessages: 100_000, InboxMaxBytes: 256 << 20, InboxOverflow: "refuse",
 			RetainedMaxMessages: 1_000_000, MaxSessionExpiry: 30 * 24 * time.Hour,
+			RetainedMaxPayload: 1 << 20, ShareStrategy: "round_robin", MaxSubscriptions: 10_000,
 		},
 		Network: transport.TCP{},
 		Version: "dev",

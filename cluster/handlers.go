@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
@@ -215,12 +214,12 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 		index, err := n.localReadIndex(ctx, group)
 		return putUint(nil, index), err
 	case queryEffective:
-		shard, index := uint32(d.uint()), d.uint()
+		shard, index, gate := uint32(d.uint()), d.uint(), d.uint()
 		l := n.leading(shard)
 		if d.err() != nil || l == nil {
 			return nil, ErrNoLeader
 		}
-		return nil, l.feed.waitCtx(ctx, index)
+		return nil, l.effective(ctx, index, gate)
 	case queryRetained:
 		return n.answerRetained(ctx, d)
 	case queryStatus:
@@ -232,7 +231,7 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 		}
 		return nil, n.control.leave(node, inc)
 	default:
-		return nil, fmt.Errorf("%w: query %d is unknown", errFrame, q)
+		return n.answerAdmin(ctx, q, d)
 	}
 }
 

@@ -45,6 +45,7 @@ type Node struct {
 	sink    *forwardSink
 	lease   *lease
 	sys     *sysTopics
+	limits  *limits
 	// incarnation is what the control group gave this process, 0 before.
 	incarnation atomic.Uint64
 	// lanes by shard id; index 0 is unused. Set once, before clients are served.
@@ -142,8 +143,8 @@ func (n *Node) open(ident *identity) error {
 	}
 	n.self = member{ID: n.id, Addr: addr, Roles: n.cfg.Roles, Zone: n.cfg.Zone}
 	n.links = peer.NewNode(n.id, n.dialPeer, n.handlers(), n.lg, peer.Options{Registerer: n.cfg.Registerer})
-	n.sys = newSysTopics(n)
-	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.cfg.Registerer)
+	n.sys, n.limits = newSysTopics(n), newLimits(n)
+	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.sys.tee(n.cfg.Registerer))
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
 	n.control = newControl(n)
 	if n.cfg.Registerer != nil {

@@ -52,6 +52,10 @@ func (p *pendingPublish) confirmed(_ command.Result, _ uint64, err error) {
 
 // Publish implements session.Publisher: DESIGN.md section 3.
 func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, done func(session.Outcome)) {
+	v := n.limits.judge(ctx, tenant, m) // it may wait: what the lease allows is asked after it
+	if v.refused(done) {
+		return
+	}
 	if !n.mayRoute() {
 		if done != nil {
 			done(session.Outcome{Err: ErrLeaseLost})
@@ -60,7 +64,7 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 	}
 	buf := n.encode(m)
 	match := n.routes.table.Match(tenant, m.Topic)
-	out := outgoing{tenant: tenant, msg: m, raw: *buf, match: match}
+	out := outgoing{tenant: tenant, msg: m, raw: *buf, match: match, unstored: v.unstored}
 	switch {
 	case m.QoS == 0:
 		n.publishQoS0(ctx, &out)
@@ -99,6 +103,8 @@ type outgoing struct {
 	raw    []byte // msg encoded
 	match  *router.Match
 	origin command.OriginKey // Shard > 0: a message of a state machine
+	// unstored: not to be retained, though it says so.
+	unstored bool
 }
 
 // encode puts a message into a pooled buffer. Lanes copy from it.
@@ -204,7 +210,7 @@ func (n *Node) publishQoS0(ctx context.Context, o *outgoing) {
 			n.met.dropped.WithLabelValues("qos0_slow").Inc()
 		}
 	}
-	if !o.msg.Retain {
+	if !o.msg.Retain || o.unstored {
 		return
 	}
 	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: command.ToRetained, Origin: o.origin}
@@ -217,6 +223,9 @@ func (n *Node) publishQoS0(ctx context.Context, o *outgoing) {
 // Receive implements session.Publisher: the inbound QoS 2 message is stored in
 // the publisher's session, so that any node can finish the handshake (I19).
 func (n *Node) Receive(ctx context.Context, ref command.SessionRef, pid uint16, m *command.Message, done func(session.Outcome)) {
+	if v := n.limits.judge(ctx, ref.Tenant, m); v.refused(done) {
+		return
+	}
 	buf := n.encode(m)
 	cmd := command.Receive{Ref: ref, PacketID: pid, Message: *buf}
 	n.handshake(ctx, ref, func(dst []byte) []byte { return command.AppendReceive(dst, &cmd) }, done)

@@ -24,6 +24,11 @@ type localStatus struct {
 	Ready   bool                   `json:"ready"`
 	Groups  map[uint32]GroupStatus `json:"groups"`
 	Reasons []string               `json:"reasons"`
+
+	Sessions      *int64     `json:"sessions,omitempty"`
+	LagEntries    *int64     `json:"lag_entries,omitempty"`
+	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
+	StartedAt     *time.Time `json:"started_at,omitempty"`
 }
 
 func (n *Node) localStatus() localStatus {
@@ -34,6 +39,7 @@ func (n *Node) localStatus() localStatus {
 	for _, r := range n.allReplicas() {
 		s.Groups[r.id] = groupStatus(r.group, "shard", r.mach.Digest)
 	}
+	n.describe(&s)
 	return s
 }
 
@@ -87,6 +93,8 @@ func (n *Node) nodeStatus(rec *state.NodeInfo, answers map[string]*localStatus, 
 	}
 	if a := answers[rec.ID]; a != nil {
 		out.Clients, out.LastContactMS = a.Clients, 0
+		out.Sessions, out.LagEntries, out.DiskFreeBytes, out.StartedAt = a.Sessions, a.LagEntries, a.DiskFreeBytes, a.StartedAt
+		s.Reasons = append(s.Reasons, a.Reasons...)
 		if !a.Ready {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s is not ready", rec.ID))
 		}

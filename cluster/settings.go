@@ -16,6 +16,12 @@ const (
 	keyInboxOverflow  = "inbox.overflow"
 	keyRetainedMax    = "retained.max_messages"
 	keySessionExpiryS = "mqtt.max_session_expiry_s"
+
+	keyInboxQoS0Offline = "inbox.qos0_offline"
+	keyRetainedPayload  = "retained.max_payload"
+	keyRetainedExpiryS  = "retained.expiry_s"
+	keyShareStrategy    = "share.strategy"
+	keyMaxSubscriptions = "mqtt.max_subscriptions"
 )
 
 func (s *Settings) encode() []command.Setting {
@@ -25,6 +31,11 @@ func (s *Settings) encode() []command.Setting {
 		{Key: keyInboxOverflow, Value: s.InboxOverflow},
 		{Key: keyRetainedMax, Value: strconv.Itoa(s.RetainedMaxMessages)},
 		{Key: keySessionExpiryS, Value: strconv.FormatInt(int64(s.MaxSessionExpiry/time.Second), 10)},
+		{Key: keyInboxQoS0Offline, Value: strconv.FormatBool(s.InboxQoS0Offline)},
+		{Key: keyRetainedPayload, Value: strconv.FormatInt(s.RetainedMaxPayload, 10)},
+		{Key: keyRetainedExpiryS, Value: strconv.FormatInt(int64((s.RetainedExpiry+time.Second-1)/time.Second), 10)},
+		{Key: keyShareStrategy, Value: s.ShareStrategy},
+		{Key: keyMaxSubscriptions, Value: strconv.Itoa(s.MaxSubscriptions)},
 	}
 }
 
@@ -42,6 +53,17 @@ func shardSettings(v *state.ControlView) command.ShardSettings {
 		InboxOverflow:       command.OverflowRefuse,
 		RetainedMaxMessages: num(keyRetainedMax),
 		MaxSessionExpiryS:   uint32(min(num(keySessionExpiryS), command.NeverExpires)),
+		MaxSubscriptions:    uint32(min(num(keyMaxSubscriptions), 1<<31)),
+		RetainedMaxPayload:  uint32(min(num(keyRetainedPayload), 1<<31)),
+		RetainedExpiryS:     uint32(min(num(keyRetainedExpiryS), command.NeverExpires)),
+		InboxQoS0Offline:    v.Settings[keyInboxQoS0Offline] == "true",
+		ShareStrategy:       command.ShareRoundRobin,
+	}
+	switch v.Settings[keyShareStrategy] {
+	case command.ShareSticky.String():
+		s.ShareStrategy = command.ShareSticky
+	case command.ShareHashTopic.String():
+		s.ShareStrategy = command.ShareHashTopic
 	}
 	switch v.Settings[keyInboxOverflow] {
 	case command.OverflowDropOldest.String():

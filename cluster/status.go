@@ -26,6 +26,11 @@ type NodeStatus struct {
 	Clients       int      `json:"clients"`
 	LastContactMS int64    `json:"last_contact_ms"`
 	Incarnation   uint64   `json:"incarnation"`
+	// What only the node itself knows: nil if it does not answer.
+	Sessions      *int64     `json:"sessions,omitempty"`
+	LagEntries    *int64     `json:"lag_entries,omitempty"`
+	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
+	StartedAt     *time.Time `json:"started_at,omitempty"`
 }
 
 // GroupStatus describes one Raft group. Leader is nil when none is known.

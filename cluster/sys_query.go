@@ -1,0 +1,32 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+)
+
+// Queries of this part of the room: what operators see and do. Their bodies
+// are JSON where they are more than a few fields, since they are rare and grow.
+// Numbers are on the wire.
+const (
+	querySys     byte = 32
+	queryDiskLow byte = 33
+)
+
+// answerAdmin answers what handlers.go does not know.
+func (n *Node) answerAdmin(_ context.Context, q byte, d *dec) ([]byte, error) {
+	switch q {
+	case querySys:
+		return json.Marshal(n.sys.sample())
+	case queryDiskLow:
+		node, low := d.string(), d.bool()
+		if err := d.err(); err != nil {
+			return nil, err
+		}
+		n.limits.heard(node, low)
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("%w: query %d is unknown", errFrame, q)
+	}
+}
