@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -48,12 +49,18 @@ func OpenClientPort(cfg ClientConfig) (*ClientPort, error) {
 	p.in.prepare = p.preparation()
 	mx := newMux(p.in)
 	mqtt := mx.cm.Match(matchMQTT)
+	header := mx.cm.Match(matchProxy)
 	web := mx.cm.Match(matchHTTP)
 	if err := p.serveWeb(web); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	mx.each(mqtt, func(mc *cmux.MuxConn, t *tracked) {
 		p.offer(newConn(p, t, &sniffed{port: p, t: t, r: mc}, p.transportName("tcp", "tls")))
+	})
+	mx.each(header, func(_ *cmux.MuxConn, t *tracked) {
+		m.reject(reasonProxyStranger)
+		lg.Debug("PROXY header from a stranger", zap.Stringer("peer", t.RemoteAddr()))
+		t.kill()
 	})
 	mx.start()
 	if certs != nil {
@@ -75,12 +82,28 @@ func (p *ClientPort) preparation() func(*tracked) error {
 		}
 		switch {
 		case p.certs != nil:
-			return startTLS(t, p.certs.current())
+			return nameClear(startTLS(t, p.certs.current()))
 		case p.cfg.TLS != nil:
-			return startTLS(t, p.cfg.TLS)
+			return nameClear(startTLS(t, p.cfg.TLS))
 		}
 		return nil
 	}
+}
+
+// nameClear names the likely mistakes among failed TLS handshakes.
+func nameClear(err error) error {
+	var h tls.RecordHeaderError
+	if !errors.As(err, &h) {
+		return err
+	}
+	first := h.RecordHeader[:]
+	switch {
+	case beginsAlike(first, proxySign1), beginsAlike(first, proxySign2):
+		return &rejection{reasonProxyStranger, err}
+	case first[0] == firstMQTT, first[0] >= 'A' && first[0] <= 'Z':
+		return &rejection{reasonNotTLS, err}
+	}
+	return err
 }
 
 func (p *ClientPort) transportName(plain, secure string) string {

@@ -165,10 +165,10 @@ func TestFirstBytesOfTheClientPort(t *testing.T) {
 			}
 		}
 	}
-	if n := metric(t, reg, "flotilla_listener_rejected_total", "reason", reasonFirstByte); n != 256-1-26-2 {
+	if n := metric(t, reg, "flotilla_listener_rejected_total", "reason", reasonFirstByte); n != 256-1-26-3 {
 		t.Errorf("%v rejected for their first byte", n)
 	}
-	for _, reason := range []string{reasonUnexpectedTLS, reasonPreamble} { // likely mistakes have names
+	for _, reason := range []string{reasonUnexpectedTLS, reasonPreamble, reasonProxyStranger} { // likely mistakes have names
 		if n := metric(t, reg, "flotilla_listener_rejected_total", "reason", reason); n != 1 {
 			t.Errorf("%v rejected for %s", n, reason)
 		}

@@ -28,6 +28,22 @@ func matchHTTP(r io.Reader) bool {
 	return ok && b >= 'A' && b <= 'Z'
 }
 
+// matchProxy matches what begins like a PROXY header where none may be: of a
+// stranger, or on a port without the PROXY protocol. The first byte decides
+// about all that does not look like HTTP.
+func matchProxy(r io.Reader) bool {
+	b, ok := firstByte(r)
+	if !ok || b != proxySign1[0] {
+		return ok && b == proxySign2[0]
+	}
+	for _, want := range []byte(proxySign1[1:3]) { // enough: POST, PUT, PATCH and PRI differ
+		if b, ok := firstByte(r); !ok || b != want {
+			return false
+		}
+	}
+	return true
+}
+
 func firstByte(r io.Reader) (byte, bool) {
 	var b [1]byte
 	_, err := io.ReadFull(r, b[:])

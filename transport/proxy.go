@@ -63,7 +63,7 @@ func ParseProxies(list []string) ([]netip.Prefix, error) {
 			p, err = netip.ParsePrefix(s)
 		} else {
 			var a netip.Addr
-			if a, err = netip.ParseAddr(s); err == nil {
+			if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
 				p = netip.PrefixFrom(a, a.BitLen())
 			}
 		}
