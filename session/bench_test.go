@@ -337,6 +337,13 @@ func TestAllocationsPerMessage(t *testing.T) {
 	if per := best(fanout); per > 0.2 {
 		t.Errorf("%.2f allocations per QoS 0 delivery", per)
 	}
+	sh := newScript(&repeat{head: encode(t, mqtt.V5, &mqtt.Connect{Version: mqtt.V5, ClientID: "share", CleanStart: true},
+		&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.SubscribeFilter{{Filter: "$share/g/sensor/#"}}})})
+	s.Serve(sh, session.Meta{Listener: "bench", Transport: "tcp"})
+	waitFor(t, "share", func() bool { return s.DeliverShare("", "g", "sensor/#", &m) })
+	if per := best(func() float64 { return testing.AllocsPerRun(2000, func() { s.DeliverShare("", "g", "sensor/#", &m) }) }); per > 0.2 {
+		t.Errorf("%.2f allocations per delivery to a share", per)
+	}
 	for qos := range byte(2) {
 		if per := best(func() float64 { return allocsPerPublish(t, s, qos) }); per > 0.2 {
 			t.Errorf("%.2f allocations per QoS %d publish", per, qos)

@@ -37,6 +37,8 @@ type Config struct {
 	MaxQoS byte
 	// RetainAvailable allows retained messages. Default true.
 	RetainAvailable bool
+	// SharedAvailable allows shared subscriptions. Default true.
+	SharedAvailable bool
 	// ReceiveMaximum is how many QoS 1 and 2 publishes a v5 client may have
 	// unacknowledged; one more is answered with 0x93. Default 64.
 	ReceiveMaximum uint16
@@ -87,7 +89,7 @@ func DefaultConfig() Config {
 		ConnectTimeout: 10 * time.Second, BackendTimeout: 5 * time.Second, SubscribeTimeout: 15 * time.Second,
 		WriteTimeout: 20 * time.Second, CloseTimeout: time.Second,
 		PendingConnects: 1000,
-		MaxPacketSize:   1 << 20, MaxQoS: 2, RetainAvailable: true, ReceiveMaximum: 64, PublishWindow: 1024,
+		MaxPacketSize:   1 << 20, MaxQoS: 2, RetainAvailable: true, SharedAvailable: true, ReceiveMaximum: 64, PublishWindow: 1024,
 		MaxAwaitingRelease: 1024, TopicAliasMaximum: 32, MaxKeepAlive: time.Hour,
 		MaxTopicBytes: 1024, MaxTopicLevels: 128, MaxFilters: 64, MaxUserProperties: 64, MaxPropertyBytes: 8 << 10,
 		MaxSubscriptions: 10000, MaxSessionExpiry: 30 * 24 * time.Hour, MaxClientIDBytes: 256,

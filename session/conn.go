@@ -33,7 +33,6 @@ type Conn struct {
 	ident       Identity
 	ref         command.SessionRef
 	durable     bool // the session outlives the connection
-	pulls       bool // it has an inbox: durable, or it was until this CONNECT
 	cleanStart  bool
 	problemInfo bool // reason strings are welcome
 	expiryS     uint32
@@ -100,7 +99,11 @@ type Conn struct {
 	pumping bool
 	due     bool   // the inbox may have something at cursor
 	cursor  uint64 // the first sequence that was not fetched
+	pulls   bool   // there is an inbox: durable, or it was until this CONNECT, or a share
 	replays []*replay
+	// replaying is what the pump works on; quiet wakes who waits for its end.
+	replaying *replay
+	quiet     *sync.Cond
 }
 
 // owed is an acknowledgement that the client waits for.

@@ -76,7 +76,7 @@ func (c *Conn) admit(ctx context.Context, cn *mqtt.Connect) (*mqtt.Connack, erro
 		MaximumPacketSize: cfg.MaxPacketSize,
 		TopicAliasMaximum: cfg.TopicAliasMaximum,
 		RetainUnavailable: !cfg.RetainAvailable,
-		SharedUnavailable: true,
+		SharedUnavailable: !cfg.SharedAvailable,
 	}
 	if cfg.MaxQoS < 2 {
 		ack.HasMaximumQoS, ack.MaximumQoS = true, cfg.MaxQoS
@@ -173,7 +173,6 @@ func (c *Conn) attach(ctx context.Context, cn *mqtt.Connect, ack *mqtt.Connack) 
 		c.expiryS = at.ExpiryS
 	}
 	c.durable = req.ExpiryS != 0
-	c.pulls = c.durable || at.Present
 	if !c.durable && len(at.AwaitingRelease) > 0 {
 		c.stored = make(map[uint16]struct{}, len(at.AwaitingRelease))
 		for _, pid := range at.AwaitingRelease {
@@ -215,6 +214,7 @@ func (c *Conn) greet(cn *mqtt.Connect, at *Attached, ack *mqtt.Connack, receiveM
 		quota = uint16(min(int(cfg.ReceiveMaximum)+len(at.AwaitingRelease), 65535))
 		ids = max(ids, int(quota)+len(at.AwaitingRelease))
 	}
+	c.pulls = c.durable || at.Present
 	c.in = qos.NewInbound(quota, ids)
 	c.in.Resume(at.AwaitingRelease)
 	c.win = qos.NewWindow(receiveMax)
@@ -234,8 +234,15 @@ func (c *Conn) greet(cn *mqtt.Connect, at *Attached, ack *mqtt.Connack, receiveM
 // restore makes the subscriptions of a resumed session known to the fan-out.
 func (c *Conn) restore(at *Attached) {
 	for i := range at.Subs {
-		if sub := &at.Subs[i]; c.srv.maySubscribe(c, sub.Filter, sub.QoS) {
+		if sub := &at.Subs[i]; c.srv.maySubscribe(c, innerFilter(sub.Filter), sub.QoS) {
 			c.addLocal(sub)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range at.Replays {
+		if r := &at.Replays[i]; c.srv.maySubscribe(c, r.Sub.Filter, r.Sub.QoS) {
+			c.replays = append(c.replays, &replay{sub: r.Sub, after: r.After, inbox: true})
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestConnectAllVersions(t *testing.T) {
 				t.Error("session present on a clean start") // v5:MQTT-3.2.2-2
 			}
 			if v == mqtt.V5 {
-				if ack.ReceiveMaximum != 64 || ack.MaximumPacketSize != 1<<20 || ack.TopicAliasMaximum != 32 || !ack.SharedUnavailable {
+				if ack.ReceiveMaximum != 64 || ack.MaximumPacketSize != 1<<20 || ack.TopicAliasMaximum != 32 || ack.SharedUnavailable {
 					t.Errorf("CONNACK properties: %+v", ack)
 				}
 			}

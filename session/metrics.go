@@ -13,10 +13,11 @@ import (
 type dropReason byte
 
 const (
-	dropExpired  dropReason = iota + 1 // the message expired while it waited
-	dropQoS0Slow                       // QoS 0, and the client's outbox is full
-	dropTooLarge                       // above the client's Maximum Packet Size
-	dropDenied                         // the client may not read the topic any more
+	dropExpired   dropReason = iota + 1 // the message expired while it waited
+	dropQoS0Slow                        // QoS 0, and the client's outbox is full
+	dropTooLarge                        // above the client's Maximum Packet Size
+	dropDenied                          // the client may not read the topic any more
+	dropUncertain                       // QoS 0 from an inbox, and an earlier connection may have sent it
 	dropReasons
 )
 
@@ -106,6 +107,7 @@ func (m *metrics) resolve(
 	m.dropped[dropQoS0Slow] = m.droppedByName.WithLabelValues("qos0_slow")
 	m.dropped[dropTooLarge] = m.droppedByName.WithLabelValues("too_large")
 	m.dropped[dropDenied] = m.droppedByName.WithLabelValues("denied")
+	m.dropped[dropUncertain] = m.droppedByName.WithLabelValues("uncertain")
 	m.subAck = hist("subscribe_ack_duration_seconds", "From a SUBSCRIBE to its SUBACK.").WithLabelValues()
 	conn := hist("connect_duration_seconds", "From a CONNECT to its CONNACK.", "durable")
 	m.connect = [2]prometheus.Observer{conn.WithLabelValues("false"), conn.WithLabelValues("true")}

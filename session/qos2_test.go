@@ -158,6 +158,7 @@ func TestQuotaAfterResume_v5_4_9(t *testing.T) {
 // next connection begins elsewhere.
 func TestLocalPacketIDsDifferPerEpoch(t *testing.T) {
 	run(t, func(r *rig) {
+		r.cl.Set(func(f *sessiontest.Faults) { f.NoReplay = true })
 		r.cl.Publish(retain("t", "x", 2))
 		seen := map[uint16]bool{}
 		for range 50 {

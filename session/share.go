@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -143,4 +144,11 @@ func (s *Server) deliverShare(f *fanout, k shareKey) bool {
 func (c *Conn) addShare(name, inner string, s *command.Subscription) {
 	c.filter(s.Filter)
 	c.srv.shares.add(shareKey{c.ident.Tenant, name, inner}, shareMember{c: c, id: s.ID, rap: s.RetainAsPublished})
+}
+
+// innerFilter is what a filter matches: that of a shared subscription without
+// $share and the name.
+func innerFilter(filter string) string {
+	_, inner, _, _ := router.SplitShare(filter)
+	return inner
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ func (c *Conn) onSubscribe(p *mqtt.Subscribe) bool {
 		return c.protocolError(why)
 	}
 	if len(subs) > 0 {
+		c.holdReplays(subs)
 		fresh := make([]bool, len(subs))
 		for i := range subs {
 			if _, ok := c.filters[subs[i].Filter]; !ok {
@@ -32,14 +34,18 @@ func (c *Conn) onSubscribe(p *mqtt.Subscribe) bool {
 		ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.SubscribeTimeout)
 		granted, err := c.srv.be.Sessions.Subscribe(ctx, c.ref, subs)
 		cancel()
+		var refused *RefusedError
+		if errors.As(err, &refused) { // certain to have had no effect
+			granted, err = refuseAll(subs, refused), nil
+		}
 		if err != nil || len(granted) != len(subs) {
 			c.close(causeOfError(err, "SUBSCRIBE is not committed"))
 			return false
 		}
-		c.settle(subs, granted, fresh)
 		for i, g := range granted {
-			codes[at[i]] = subscribeCode(g.Code, c.version)
+			codes[at[i]] = subscribeCode(g.Code, subs[i].QoS, c.version)
 		}
+		c.settle(subs, granted, fresh)
 		c.subscribed(subs, granted)
 	}
 	c.srv.m.subAck.Observe(seconds(time.Duration(c.srv.now() - start)))
@@ -59,7 +65,7 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 	room := cfg.MaxSubscriptions - len(c.filters)
 	for i := range p.Filters {
 		f := &p.Filters[i]
-		_, _, shared, _ := router.SplitShare(f.Filter)
+		_, inner, shared, _ := router.SplitShare(f.Filter)
 		if shared && f.NoLocal { // v5:MQTT-3.8.3-4
 			return nil, nil, "No Local on a shared subscription"
 		}
@@ -69,76 +75,79 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 		switch {
 		case router.CheckFilter(f.Filter, cfg.MaxTopicBytes, cfg.MaxTopicLevels) != nil:
 			code = mqtt.TopicFilterInvalid
-		case shared:
+		case shared && !cfg.SharedAvailable:
 			code = mqtt.SharedSubscriptionsNotSupported
-		case !c.srv.maySubscribe(c, f.Filter, f.QoS):
+		case !c.srv.maySubscribe(c, inner, f.QoS): // a share is authorised on what it matches
 			code = mqtt.NotAuthorized
 		case !known && room <= 0:
 			code = mqtt.QuotaExceeded
 		}
 		if code.Failed() {
-			codes[i] = subscribeCode(byte(code), c.version)
+			codes[i] = subscribeCode(byte(code), min(f.QoS, cfg.MaxQoS), c.version)
 			continue
 		}
 		if !known {
 			room--
 		}
-		subs = append(subs, command.Subscription{
+		sub := command.Subscription{
 			Filter: f.Filter, QoS: min(f.QoS, cfg.MaxQoS), NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
 			RetainHandling: f.RetainHandling, ID: p.SubscriptionID,
-		})
+		}
+		if shared || !cfg.RetainAvailable {
+			sub.RetainHandling = 2 // no replay, whoever decides
+		}
+		subs = append(subs, sub)
 		at = append(at, i)
 	}
 	return subs, at, ""
 }
 
-// subscribeCode returns the SUBACK code of a version: before v5 there is one
-// failure only. (MQTT 3.1 has none at all; its clients know 0x80 by custom.)
-func subscribeCode(code byte, v mqtt.Version) mqtt.ReasonCode {
-	if code <= 2 {
+// subscribeCode returns the SUBACK code of a version. v3.1.1 has one failure.
+// MQTT 3.1 has none: its server acknowledges what was asked for, whatever it does.
+func subscribeCode(code, asked byte, v mqtt.Version) mqtt.ReasonCode {
+	switch {
+	case code <= 2:
 		return mqtt.ReasonCode(code)
-	}
-	if v != mqtt.V5 || !mqtt.ReasonCode(code).ValidIn(mqtt.TypeSuback) {
+	case v == mqtt.V31:
+		return mqtt.ReasonCode(asked)
+	case v != mqtt.V5 || !mqtt.ReasonCode(code).ValidIn(mqtt.TypeSuback):
 		return mqtt.UnspecifiedError
 	}
 	return mqtt.ReasonCode(code)
 }
 
+// refuseAll is the answer to a SUBSCRIBE that the cluster has refused.
+func refuseAll(subs []command.Subscription, e *RefusedError) []Granted {
+	granted := make([]Granted, len(subs))
+	for i := range granted {
+		granted[i].Code = byte(e.Code)
+	}
+	return granted
+}
+
 // settle makes the local trie agree with what was granted.
 func (c *Conn) settle(subs []command.Subscription, granted []Granted, fresh []bool) {
+	share := false
 	for i := range subs {
 		switch g := granted[i]; {
 		case g.Code <= 2:
 			subs[i].QoS = g.Code
 			c.addLocal(&subs[i])
+			share = share || isShare(subs[i].Filter)
 		case fresh[i]:
 			c.removeLocal(subs[i].Filter)
 		}
 	}
-}
-
-// subscribed queues the replay of retained messages. They are read only now
-// that the subscription is effective: what is published after the read arrives
-// live, so there is no gap (I14).
-func (c *Conn) subscribed(subs []command.Subscription, granted []Granted) {
-	if !c.srv.cfg.RetainAvailable {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i := range subs {
-		s := &subs[i]
-		// v5:MQTT-3.3.1-9, -10, -11
-		if granted[i].Code > 2 || s.RetainHandling == 2 || s.RetainHandling == 1 && granted[i].Existed {
-			continue
-		}
-		c.dropReplayLocked(s.Filter)
-		c.replays = append(c.replays, &replay{sub: *s})
+	if share {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pulls, c.due = true, true // a share fills the inbox of any session
 	}
 }
 
-func (c *Conn) dropReplayLocked(filter string) {
-	c.replays = slices.DeleteFunc(c.replays, func(r *replay) bool { return r.sub.Filter == filter })
+func isShare(filter string) bool {
+	_, _, shared, _ := router.SplitShare(filter)
+	return shared
 }
 
 // onUnsubscribe answers when the change is committed. The local trie forgets a

@@ -301,6 +301,9 @@ func (c *Conn) push0(f *fanout, retain bool) (res sendResult) {
 		c.out.commit(append(c.out.grow(len(b)), b...))
 	}
 	f.sent[0]++
+	if f.m.Retain && len(c.replays) > 0 {
+		c.overtakenLocked(f.m)
+	}
 	c.flushLocked()
 	return sendOK
 }
@@ -313,6 +316,9 @@ func (c *Conn) push(f *fanout, qos byte, retain bool) {
 	defer c.mu.Unlock()
 	if c.cause.kind != 0 {
 		return
+	}
+	if f.m.Retain && len(c.replays) > 0 {
+		c.overtakenLocked(f.m)
 	}
 	if c.queue.empty() && c.out.bytes < c.srv.cfg.OutboxBytes && c.win.Free() > 0 {
 		switch c.sendLocalLocked(f.packet(qos, retain)) {

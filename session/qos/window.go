@@ -78,6 +78,10 @@ func (w *Window) Resume(seq uint64) (pid uint16, err error) {
 	return w.admit(seq, pack(2, Received))
 }
 
+// Skip notes that the inbox delivery seq needs nothing of the window: it has
+// QoS 0. Lower sequences are refused from then on.
+func (w *Window) Skip(seq uint64) { w.sentTo = max(w.sentTo, seq) }
+
 func (w *Window) admit(seq uint64, b byte) (uint16, error) {
 	if seq <= w.sentTo {
 		return 0, ErrOrder

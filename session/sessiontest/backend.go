@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -56,6 +57,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 		}
 		s.will = nil
 		if ends {
+			cl.end(s)
 			delete(cl.sessions, req.Key)
 			s = nil
 		}
@@ -77,6 +79,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 		at.Subs = append(at.Subs, s.subs[f])
 	}
 	at.AwaitingRelease = slices.Sorted(maps.Keys(s.inbound))
+	wakes := cl.assign()
 	for _, f := range slices.Sorted(maps.Keys(s.replays)) {
 		at.Replays = append(at.Replays, session.Replay{Sub: s.subs[f], After: s.replays[f]})
 	}
@@ -84,6 +87,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	if prev != nil && prev != n {
 		prev.Server.Kick(req.Key, prevEpoch, mqtt.SessionTakenOver)
 	}
+	cl.wakeAll(wakes)
 	for _, w := range wills {
 		cl.fire(req.Key.Tenant, w)
 	}
@@ -122,8 +126,12 @@ func (n *Node) Disconnect(ref command.SessionRef, info session.DisconnectInfo) {
 	}
 	s.will = w
 	var now *command.Will
+	for f := range s.subs {
+		cl.giveBack(s, f, func(e *entry) bool { return e.seq > s.sentTo })
+	}
 	switch {
 	case s.expiryS == 0:
+		cl.end(s)
 		delete(cl.sessions, ref.SessionKey)
 		now = w
 	case w != nil && w.DelayS == 0:
@@ -134,7 +142,9 @@ func (n *Node) Disconnect(ref command.SessionRef, info session.DisconnectInfo) {
 	if s.expiryS != 0 && s.expiryS != command.NeverExpires && !cl.closed {
 		s.endTimer = time.AfterFunc(time.Duration(s.expiryS)*time.Second, func() { cl.later(s, true) })
 	}
+	wakes := cl.assign()
 	cl.mu.Unlock()
+	cl.wakeAll(wakes)
 	if now != nil {
 		cl.fire(ref.Tenant, now)
 	}
@@ -151,9 +161,12 @@ func (cl *Cluster) later(s *state, end bool) {
 	s.will = nil
 	if end {
 		s.stopTimers()
+		cl.end(s)
 		delete(cl.sessions, s.key)
 	}
+	wakes := cl.assign()
 	cl.mu.Unlock()
+	cl.wakeAll(wakes)
 	if w != nil {
 		cl.fire(s.key.Tenant, w)
 	}
@@ -174,7 +187,8 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 		return nil, err
 	}
 	n.cl.mu.Lock()
-	defer n.cl.mu.Unlock()
+	var wakes []wake
+	defer func() { n.cl.mu.Unlock(); n.cl.wakeAll(wakes) }()
 	s := n.cl.current(ref)
 	if s == nil {
 		return nil, session.ErrStale
@@ -188,11 +202,13 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 		_, out[i].Existed = s.subs[sub.Filter]
 		out[i].Code = sub.QoS
 		s.subs[sub.Filter] = sub
-		if s.expiryS > 0 && sub.QoS > 0 && (sub.RetainHandling == 0 || sub.RetainHandling == 1 && !out[i].Existed) {
+		n.cl.join(s, sub.Filter)
+		if s.expiryS > 0 && !n.cl.faults.NoReplay && sub.QoS > 0 && (sub.RetainHandling == 0 || sub.RetainHandling == 1 && !out[i].Existed) {
 			out[i].Replay = true
 			s.replays[sub.Filter] = ""
 		}
 	}
+	wakes = n.cl.assign()
 	return out, nil
 }
 
@@ -202,7 +218,8 @@ func (n *Node) Unsubscribe(ctx context.Context, ref command.SessionRef, filters 
 		return nil, err
 	}
 	n.cl.mu.Lock()
-	defer n.cl.mu.Unlock()
+	var wakes []wake
+	defer func() { n.cl.mu.Unlock(); n.cl.wakeAll(wakes) }()
 	s := n.cl.current(ref)
 	if s == nil {
 		return nil, session.ErrStale
@@ -212,20 +229,17 @@ func (n *Node) Unsubscribe(ctx context.Context, ref command.SessionRef, filters 
 		if _, ok := s.subs[f]; !ok {
 			out[i] = byte(mqtt.NoSubscriptionExisted)
 		}
+		n.cl.leave(s, f)
 		delete(s.subs, f)
 		delete(s.replays, f)
 	}
+	wakes = n.cl.assign()
 	return out, nil
 }
 
 // route gives a message to inboxes, retained store and connected sessions, and
 // reports whether anybody matched.
 func (cl *Cluster) route(tenant string, m *command.Message) bool {
-	type wake struct {
-		n     *Node
-		key   command.SessionKey
-		epoch uint64
-	}
 	var wakes []wake
 	matched := false
 	cl.mu.Lock()
@@ -257,22 +271,25 @@ func (cl *Cluster) route(tenant string, m *command.Message) bool {
 			wakes = append(wakes, wake{s.owner, s.key, s.epoch})
 		}
 	}
+	direct, shared := cl.routeShares(tenant, m)
+	wakes = append(wakes, cl.assign()...)
 	nodes := slices.Clone(cl.nodes)
 	cl.mu.Unlock()
 	for _, n := range nodes {
 		n.Server.Deliver(tenant, m)
 	}
-	for _, w := range wakes {
-		w.n.Server.Wake(w.key, w.epoch)
+	for _, deliver := range direct {
+		deliver()
 	}
-	return matched
+	cl.wakeAll(wakes)
+	return matched || shared
 }
 
 // match finds what a session's subscriptions say to a message.
 func (s *state) match(m *command.Message) (best byte, rap bool, ids []uint32, hit bool) {
 	for _, f := range slices.Sorted(maps.Keys(s.subs)) {
 		sub := s.subs[f]
-		if !router.Matches(f, m.Topic) || sub.NoLocal && m.Publisher == s.key.ClientID {
+		if strings.HasPrefix(f, "$share/") || !router.Matches(f, m.Topic) || sub.NoLocal && m.Publisher == s.key.ClientID {
 			continue
 		}
 		hit = true
@@ -430,7 +447,8 @@ func (n *Node) Ack(ref command.SessionRef, a session.Ack, done func(error)) {
 
 func (cl *Cluster) acked(ref command.SessionRef, a session.Ack) error {
 	cl.mu.Lock()
-	defer cl.mu.Unlock()
+	var wakes []wake
+	defer func() { cl.mu.Unlock(); cl.wakeAll(wakes) }()
 	s := cl.current(ref)
 	if s == nil {
 		return session.ErrStale
@@ -442,6 +460,7 @@ func (cl *Cluster) acked(ref command.SessionRef, a session.Ack) error {
 			s.inbox[i].received = true
 		}
 	}
+	wakes = cl.assign()
 	return nil
 }
 
@@ -497,8 +516,15 @@ func (n *Node) Replay(ctx context.Context, ref command.SessionRef, page session.
 	if ok && after == page.After {
 		s.addReplay(&page)
 	}
+	lost := cl.faults.LoseReplays > 0
+	if lost {
+		cl.faults.LoseReplays--
+	}
 	cl.mu.Unlock()
 	n.Server.Wake(ref.SessionKey, ref.Epoch)
+	if lost {
+		return session.ErrUnavailable
+	}
 	return nil
 }
 

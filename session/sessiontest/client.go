@@ -111,6 +111,16 @@ func (c *Client) MustSend(tb testing.TB, ps ...mqtt.Packet) {
 	}
 }
 
+// MustRecv returns the next packet, of any type.
+func (c *Client) MustRecv(tb testing.TB) mqtt.Packet {
+	tb.Helper()
+	p, err := c.Recv()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
 // Expect returns the next packet, which must be of type P.
 func Expect[P mqtt.Packet](tb testing.TB, c *Client) P {
 	tb.Helper()

@@ -23,6 +23,7 @@ type Cluster struct {
 	nodes    []*Node                         // guarded by mu, as the rest
 	sessions map[command.SessionKey]*state   //
 	retained map[retainedKey]command.Message //
+	shares   map[shareKey]*share
 	epoch    uint64
 	closed   bool
 
@@ -47,6 +48,10 @@ type Faults struct {
 	FailFetches int
 	// Hold keeps completions back until Release.
 	Hold bool
+	// NoReplay makes sessions forget the replays that they wait for.
+	NoReplay bool
+	// LoseReplays is how many pages of Replay are taken without saying so.
+	LoseReplays int
 	// DenyFilter is refused by Subscribe with 0x87.
 	DenyFilter string
 }
@@ -88,11 +93,13 @@ type entry struct {
 	ids       []uint32
 	received  bool
 	expiresAt int64
+	share     string // the full filter of the share that it comes from
 }
 
 // New returns an empty cluster.
 func New() *Cluster {
-	return &Cluster{sessions: make(map[command.SessionKey]*state), retained: make(map[retainedKey]command.Message)}
+	return &Cluster{sessions: make(map[command.SessionKey]*state), retained: make(map[retainedKey]command.Message),
+		shares: make(map[shareKey]*share)}
 }
 
 // Node is one node: a server, and the backend that it sees.
@@ -240,6 +247,20 @@ func (cl *Cluster) Session(clientID string) (SessionInfo, bool) {
 		info.Awaiting = append(info.Awaiting, pid)
 	}
 	return info, true
+}
+
+// Fetches returns how many reads of inboxes and retained messages there were.
+func (cl *Cluster) Fetches() int {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.fetches
+}
+
+// Replays returns how many pages of retained messages were added to inboxes.
+func (cl *Cluster) Replays() int {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.replays
 }
 
 // Published returns how many messages were routed.
