@@ -49,7 +49,7 @@ func OpenClientPort(cfg ClientConfig) (*ClientPort, error) {
 	p.in.prepare = p.preparation()
 	mx := newMux(p.in)
 	mqtt := mx.cm.Match(matchMQTT)
-	header := mx.cm.Match(matchProxy)
+	header := mx.cm.Match(matchProxy1, matchProxy2)
 	web := mx.cm.Match(matchHTTP)
 	if err := p.serveWeb(web); err != nil {
 		return nil, errors.Join(err, root.Close())

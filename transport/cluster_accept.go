@@ -137,8 +137,15 @@ func (p *ClusterPort) welcome(t *tracked, pre preamble) error {
 func (p *ClusterPort) refuse(t *tracked, pre preamble, cause error) {
 	status := statusOf(cause)
 	p.metrics.reject(status.String())
-	p.lg.Warn("connection refused", zap.String("event", "guard.refused"), zap.Stringer("peer", t.RemoteAddr()),
-		zap.String("from", pre.from), zap.Stringer("kind", pre.kind), zap.Uint32("group", pre.group), zap.Error(cause))
+	fields := []zap.Field{
+		zap.Stringer("peer", t.RemoteAddr()), zap.String("from", pre.from), zap.Stringer("kind", pre.kind),
+		zap.Uint32("group", pre.group), zap.Error(cause),
+	}
+	if status == StatusUnknownGroup || status == StatusNotFormed { // a node that starts: its callers come again
+		p.lg.Debug("connection refused", fields...)
+	} else {
+		p.lg.Warn("connection refused", append(fields, zap.String("event", "guard.refused"))...)
+	}
 	a := answer{version: preambleVersion, kind: pre.kind, status: status}
 	if status != StatusCertificate { // a caller without a proof learns nothing
 		a.node, a.cluster, a.message = p.cfg.NodeID, p.cfg.ClusterID(), cause.Error()

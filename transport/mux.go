@@ -21,28 +21,28 @@ func matchMQTT(r io.Reader) bool {
 	return ok && b == firstMQTT
 }
 
-// matchHTTP matches a request line by its first byte: methods are tokens that
-// begin with an upper-case letter.
-func matchHTTP(r io.Reader) bool {
-	b, ok := firstByte(r)
-	return ok && b >= 'A' && b <= 'Z'
-}
+// httpMethod begins every WebSocket upgrade. Other methods have nothing to look
+// for here, and 'P' may as well be a PUBREC.
+const httpMethod = "GET "
 
-// matchProxy matches what begins like a PROXY header where none may be: of a
-// stranger, or on a port without the PROXY protocol. The first byte decides
-// about all that does not look like HTTP.
-func matchProxy(r io.Reader) bool {
-	b, ok := firstByte(r)
-	if !ok || b != proxySign1[0] {
-		return ok && b == proxySign2[0]
-	}
-	for _, want := range []byte(proxySign1[1:3]) { // enough: POST, PUT, PATCH and PRI differ
-		if b, ok := firstByte(r); !ok || b != want {
+// matchHTTP matches a request line that may be an upgrade.
+func matchHTTP(r io.Reader) bool { return matchText(r, httpMethod) }
+
+// matchText matches what begins with text. The first byte that differs decides.
+func matchText(r io.Reader, text string) bool {
+	for i := range len(text) {
+		if b, ok := firstByte(r); !ok || b != text[i] {
 			return false
 		}
 	}
 	return true
 }
+
+// matchProxy1 and matchProxy2 match PROXY headers where none may be: of a
+// stranger, or on a port without the PROXY protocol.
+func matchProxy1(r io.Reader) bool { return matchText(r, proxySign1) }
+
+func matchProxy2(r io.Reader) bool { return matchText(r, proxySign2[:2]) }
 
 func firstByte(r io.Reader) (byte, bool) {
 	var b [1]byte

@@ -45,7 +45,8 @@ func checkOrigins(origins []string) error {
 // webConn is a connection as http.Server sees it: sniffed bytes first.
 type webConn struct {
 	*tracked
-	r io.Reader
+	r     io.Reader
+	asked bool // a request came; only the goroutine of the connection looks
 }
 
 func (c *webConn) Read(p []byte) (int, error) { return c.r.Read(p) }
@@ -83,11 +84,16 @@ func (p *ClientPort) serveWeb(l net.Listener) error {
 			return context.WithValue(ctx, webConnKey{}, c)
 		},
 		// http.Server.Close does not wait for its goroutines; Close of the port does.
-		ConnState: func(_ net.Conn, s http.ConnState) {
+		ConnState: func(c net.Conn, s http.ConnState) {
 			switch s {
 			case http.StateNew:
 				p.in.wg.Add(1)
-			case http.StateHijacked, http.StateClosed:
+			case http.StateClosed:
+				if wc := c.(*webConn); !wc.asked {
+					p.metrics.reject(reasonOf(wc.tracked, reasonHTTP))
+				}
+				p.in.wg.Done()
+			case http.StateHijacked:
 				p.in.wg.Done()
 			}
 		},
@@ -112,7 +118,9 @@ func (p *ClientPort) upgrade(w http.ResponseWriter, r *http.Request) {
 
 // acceptWebSocket answers the request in any case.
 func (p *ClientPort) acceptWebSocket(w http.ResponseWriter, r *http.Request) (*Conn, error) {
-	t := r.Context().Value(webConnKey{}).(*webConn).tracked
+	wc := r.Context().Value(webConnKey{}).(*webConn)
+	wc.asked = true
+	t := wc.tracked
 	if r.URL.Path != p.cfg.WebSocketPath {
 		http.Error(w, "MQTT over WebSocket is at "+p.cfg.WebSocketPath, http.StatusNotFound)
 		return nil, fmt.Errorf("path %q", r.URL.Path)

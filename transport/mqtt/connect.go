@@ -124,6 +124,11 @@ func (d *decoder) protocol() {
 			return
 		}
 	default:
+		// Whoever writes a level from 5 on reads a CONNACK of MQTT 5; for older
+		// ones there is no answer but the end (v311:MQTT-3.1.2-1).
+		if level >= byte(V5) && level < bridgeBit {
+			d.v = V5
+		}
 		d.fail(newError(d.v, UnsupportedProtocolVersion, rule{v5: "v5:MQTT-3.1.2-1"}, "unknown protocol name"))
 		return
 	}

@@ -127,6 +127,21 @@ func TestUserPropertiesKeepTheirOrder_v5_MQTT_3_3_2_18_v5_MQTT_3_1_3_10(t *testi
 	}
 }
 
+// TestUnknownProtocolName: the version says in which form a refusal is sent, and
+// 0 that there is none.
+func TestUnknownProtocolName_v5_MQTT_3_1_2_1_v311_MQTT_3_1_2_1(t *testing.T) {
+	for _, name := range []string{"", "mqtt", "MQTTX", "MQT", "MQISDP", "MQIsdp ", "MQTT\x00"} {
+		for level, want := range map[string]mqtt.Version{"03": 0, "04": 0, "05": mqtt.V5, "06": mqtt.V5, "7F": mqtt.V5, "83": 0, "84": 0} {
+			r := serve("10 [('"+name+"') "+level+" 02 0000 [] ('c')]", mqtt.Limits{})
+			if e := violation(t, second(r.Next())); e.Code != mqtt.UnsupportedProtocolVersion || r.Version() != want {
+				t.Errorf("%q, level %s: %v, version %s", name, level, e, r.Version())
+			}
+		}
+	}
+}
+
+func second(_ mqtt.Packet, err error) error { return err }
+
 func TestNoConnackWithoutReturnCode_v311_MQTT_3_2_2_6(t *testing.T) {
 	for c := range 256 {
 		code := mqtt.ReasonCode(c)
