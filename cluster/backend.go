@@ -96,7 +96,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	}
 	if res.Present && len(res.Subs) > 0 {
 		// I10: what the session holds is routable before CONNACK.
-		if err := n.effective(ctx, shard, index); err != nil {
+		if err := n.effective(ctx, shard, index, res.Gate); err != nil {
 			n.Disconnect(at.Ref, session.DisconnectInfo{Reason: command.DisconnectLost})
 			return session.Attached{}, err
 		}
@@ -122,7 +122,7 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 	if res.Code != command.OK || len(res.Codes) != len(subs) {
 		return nil, refusal(res.Code)
 	}
-	if err := n.effective(ctx, shard, index); err != nil {
+	if err := n.effective(ctx, shard, index, res.Gate); err != nil {
 		return nil, err
 	}
 	granted := make([]session.Granted, len(subs))

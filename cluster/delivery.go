@@ -45,7 +45,7 @@ func (n *Node) applied(shard uint32, e *state.Effects) {
 		l.feed.publish(e.Index, e.Routes)
 	}
 	if e.Origins {
-		l.kick()
+		l.origins.kick()
 	}
 }
 
@@ -93,8 +93,18 @@ func (n *Node) wakeSessions(match func(shard uint32) bool) {
 	}
 }
 
-// deliverLocal hands a forwarded message to this node's subscribers.
-func (n *Node) deliverLocal(tenant string, m *command.Message) { n.server.Deliver(tenant, m) }
+// deliverLocal hands a forwarded message to this node's subscribers, and to one
+// member of each share that was picked for this node.
+func (n *Node) deliverLocal(f *forwarded, m *command.Message) {
+	if f.plain {
+		n.server.Deliver(f.tenant, m)
+	}
+	for _, p := range f.picks {
+		if !n.server.DeliverShare(f.tenant, p.name, p.filter, m) {
+			n.countDropped("share_unreached", 1)
+		}
+	}
+}
 
 // Fetch implements session.Inbox: from the local replica, where replication was
 // the fan-out, or from the shard's leader.
@@ -138,10 +148,11 @@ func toPage(p *state.Page) session.Page {
 }
 
 // effective returns when every gateway that is up routes what the shard had at
-// index (I5). It asks the shard's leader, and the next one if that fails.
-func (n *Node) effective(ctx context.Context, shard uint32, index uint64) error {
+// index (I5), and what the commands that it originated up to gate changed in other
+// shards. It asks the shard's leader, and the next one if that fails.
+func (n *Node) effective(ctx context.Context, shard uint32, index, gate uint64) error {
 	for {
-		err := n.askEffective(ctx, shard, index)
+		err := n.askEffective(ctx, shard, index, gate)
 		if err == nil {
 			return nil
 		}
@@ -154,7 +165,7 @@ func (n *Node) effective(ctx context.Context, shard uint32, index uint64) error 
 	}
 }
 
-func (n *Node) askEffective(ctx context.Context, shard uint32, index uint64) error {
+func (n *Node) askEffective(ctx context.Context, shard uint32, index, gate uint64) error {
 	leader := n.leaderOf(shard)
 	switch leader {
 	case "":
@@ -164,9 +175,9 @@ func (n *Node) askEffective(ctx context.Context, shard uint32, index uint64) err
 		if l == nil {
 			return ErrNoLeader
 		}
-		return l.feed.waitCtx(ctx, index)
+		return l.effective(ctx, index, gate)
 	}
-	_, err := n.query(ctx, leader, queryEffective, putUint(putUint(nil, uint64(shard)), index))
+	_, err := n.query(ctx, leader, queryEffective, putUint(putUint(putUint(nil, uint64(shard)), index), gate))
 	if err != nil {
 		n.hint(shard, "")
 	}

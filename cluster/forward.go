@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/router"
 )
 
 // Messages for connected subscribers that are not served from an inbox travel
@@ -26,17 +27,68 @@ type forwardHeader struct {
 	seq       uint64
 }
 
-// appendForward encodes one message of a forward. The origin's shard is zero
-// for messages that a gateway received; for those that a shard originated it
-// lets the target skip what an earlier leader has forwarded.
-func appendForward(b []byte, o *outgoing) []byte {
-	b = putBytes(b, o.tenant)
-	b = putUint(b, uint64(o.origin.Shard))
+// What a forward holds beside tenant and message.
+const (
+	// forwardPlain: it is for everybody who has a plain subscription.
+	forwardPlain = 1 << iota
+	// forwardOrigin: a shard originated it. Its key lets the target skip what an
+	// earlier leader has forwarded.
+	forwardOrigin
+	// forwardPicks: shares that picked this node to give it to one member each.
+	forwardPicks
+)
+
+// appendForward encodes one message of a forward.
+func appendForward(b []byte, o *outgoing, plain bool, picks []*router.ShareRoute) []byte {
+	flags := uint64(0)
+	if plain {
+		flags |= forwardPlain
+	}
 	if o.origin.Shard != 0 {
+		flags |= forwardOrigin
+	}
+	if len(picks) > 0 {
+		flags |= forwardPicks
+	}
+	b = putUint(putBytes(b, o.tenant), flags)
+	if o.origin.Shard != 0 {
+		b = putUint(b, uint64(o.origin.Shard))
 		b = putUint(b, o.origin.Seq)
 		b = putUint(b, o.origin.Low)
 	}
+	if len(picks) > 0 {
+		b = putUint(b, uint64(len(picks)))
+	}
+	for _, g := range picks {
+		b = putBytes(putBytes(b, g.Name), g.Filter)
+	}
 	return putBytes(b, o.raw)
+}
+
+// forwarded is one message of a forward as it came.
+type forwarded struct {
+	tenant string
+	plain  bool
+	origin command.OriginKey
+	picks  []sharePick
+	raw    []byte
+}
+
+type sharePick struct{ name, filter string }
+
+func (d *dec) forwarded(f *forwarded) {
+	f.tenant = d.string()
+	flags := d.uint()
+	f.plain, f.origin, f.picks = flags&forwardPlain != 0, command.OriginKey{}, f.picks[:0]
+	if flags&forwardOrigin != 0 {
+		f.origin = command.OriginKey{Shard: uint32(d.uint()), Seq: d.uint(), Low: d.uint()}
+	}
+	if flags&forwardPicks != 0 {
+		for range d.count() {
+			f.picks = append(f.picks, sharePick{name: d.string(), filter: d.string()})
+		}
+	}
+	f.raw = d.bytes()
 }
 
 // sealForward is the seal of a forward lane.
@@ -53,7 +105,7 @@ func sealForward(targetInc uint64) func(command.BatchHeader, *laneBatch) []byte 
 // forwardSink is the receiving end of all forwards to this node.
 type forwardSink struct {
 	self    func() uint64 // this node's incarnation
-	deliver func(tenant string, m *command.Message)
+	deliver func(f *forwarded, m *command.Message)
 
 	mu      sync.Mutex
 	sources map[string]*forwardSource
@@ -65,7 +117,7 @@ type forwardSource struct {
 	inc, seq uint64
 }
 
-func newForwardSink(self func() uint64, deliver func(string, *command.Message)) *forwardSink {
+func newForwardSink(self func() uint64, deliver func(*forwarded, *command.Message)) *forwardSink {
 	return &forwardSink{self: self, deliver: deliver, sources: map[string]*forwardSource{}, origins: map[uint32]*originSeen{}}
 }
 
@@ -84,25 +136,20 @@ func (s *forwardSink) handle(from string, frame []byte) error {
 	if err != nil || !fresh {
 		return err
 	}
+	var f forwarded
 	for len(d.b) > 0 {
-		tenant := d.string()
-		shard := uint32(d.uint())
-		var seq, low uint64
-		if shard != 0 {
-			seq, low = d.uint(), d.uint()
-		}
-		raw := d.bytes()
+		d.forwarded(&f)
 		if d.bad {
 			return errFrame
 		}
-		m, err := command.DecodeMessage(raw)
+		m, err := command.DecodeMessage(f.raw)
 		if err != nil {
 			return errFrame
 		}
-		if shard != 0 && s.seenOrigin(shard, seq, low) {
+		if f.origin.Shard != 0 && s.seenOrigin(f.origin.Shard, f.origin.Seq, f.origin.Low) {
 			continue
 		}
-		s.deliver(tenant, &m)
+		s.deliver(&f, &m)
 	}
 	return nil
 }

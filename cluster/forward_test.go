@@ -11,7 +11,7 @@ import (
 func forwardFrame(target, source, seq uint64, msgs ...outgoing) []byte {
 	b := &laneBatch{}
 	for i := range msgs {
-		b.body = appendForward(b.body, &msgs[i])
+		b.body = appendForward(b.body, &msgs[i], true, nil)
 	}
 	return sealForward(target)(command.BatchHeader{Incarnation: source, Seq: seq}, b)
 }
@@ -25,7 +25,7 @@ func outgoingOf(topic string, origin command.OriginKey) outgoing {
 // frames out of sequence and frames for another process are refused.
 func TestForwardSinkTakesEachFrameOnce_I2(t *testing.T) {
 	var got []string
-	s := newForwardSink(func() uint64 { return 9 }, func(tenant string, m *command.Message) { got = append(got, tenant+":"+string(m.Topic)) })
+	s := newForwardSink(func() uint64 { return 9 }, func(f *forwarded, m *command.Message) { got = append(got, f.tenant+":"+string(m.Topic)) })
 	none := command.OriginKey{}
 	steps := []struct {
 		name  string
@@ -55,7 +55,7 @@ func TestForwardSinkTakesEachFrameOnce_I2(t *testing.T) {
 // delivered once, whichever leader forwards it.
 func TestForwardSinkSkipsKnownOrigins_I2(t *testing.T) {
 	n := 0
-	s := newForwardSink(func() uint64 { return 9 }, func(string, *command.Message) { n++ })
+	s := newForwardSink(func() uint64 { return 9 }, func(*forwarded, *command.Message) { n++ })
 	send := func(from string, seq uint64, key command.OriginKey) {
 		t.Helper()
 		if err := s.handle(from, forwardFrame(9, 1, seq, outgoingOf("w", key))); err != nil {

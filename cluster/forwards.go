@@ -7,7 +7,6 @@ import (
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
-	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/session"
 )
 
@@ -18,41 +17,41 @@ type forwardTarget struct {
 	cancel context.CancelFunc
 }
 
-// forwardLane returns the stream to the process that a route names, or nil if
-// that process is known to be gone.
-func (n *Node) forwardLane(r router.NodeRoute) *lane {
-	t := (*n.forwards.Load())[r.Node]
+// forwardLane returns the stream to a process of another node, or nil if that
+// process is known to be gone. It fails if this node may not forward.
+func (n *Node) forwardLane(node string, incarnation uint64) (*lane, error) {
+	t := (*n.forwards.Load())[node]
 	switch {
-	case t != nil && t.inc == r.Incarnation:
-		return t.lane
-	case t != nil && t.inc > r.Incarnation:
-		return nil
+	case t != nil && t.inc == incarnation:
+		return t.lane, nil
+	case t != nil && t.inc > incarnation:
+		return nil, nil
 	}
-	return n.openForward(r)
+	return n.openForward(node, incarnation)
 }
 
-func (n *Node) openForward(r router.NodeRoute) *lane {
+func (n *Node) openForward(node string, incarnation uint64) (*lane, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	t := (*n.forwards.Load())[r.Node]
-	if t != nil && t.inc == r.Incarnation { // opened meanwhile
-		return t.lane
+	t := (*n.forwards.Load())[node]
+	if t != nil && t.inc == incarnation { // opened meanwhile
+		return t.lane, nil
 	}
-	if t != nil && t.inc > r.Incarnation {
-		return nil
+	if t != nil && t.inc > incarnation {
+		return nil, nil
 	}
 	if n.ctx.Err() != nil || !n.lease.held() {
-		return nil
+		return nil, ErrLeaseLost
 	}
 	// The control view may be older than the route, but what it says of the past
 	// is true: a process that it calls gone is gone.
-	if rec, ok := n.control.view().Nodes[r.Node]; ok && (rec.Incarnation > r.Incarnation || (rec.Incarnation == r.Incarnation && !rec.Up)) {
-		return nil
+	if rec, ok := n.control.view().Nodes[node]; ok && (rec.Incarnation > incarnation || (rec.Incarnation == incarnation && !rec.Up)) {
+		return nil, nil
 	}
 	if t != nil {
 		t.cancel()
 	}
-	l := newLane(0, n.id, forwardSender{n, r.Node}, sealForward(r.Incarnation), n.cfg.Lease.LostAfter*2, n.met)
+	l := newLane(0, n.id, forwardSender{n, node}, sealForward(incarnation), n.cfg.Lease.LostAfter*2, n.met)
 	l.whole = true
 	l.reset(n.incarnation.Load(), ErrLaneReset)
 	ctx, cancel := context.WithCancel(n.ctx)
@@ -62,9 +61,9 @@ func (n *Node) openForward(r router.NodeRoute) *lane {
 		l.runUntil(ctx, errTargetGone)
 	}()
 	next := maps.Clone(*n.forwards.Load())
-	next[r.Node] = &forwardTarget{inc: r.Incarnation, lane: l, cancel: cancel}
+	next[node] = &forwardTarget{inc: incarnation, lane: l, cancel: cancel}
 	n.forwards.Store(&next)
-	return l
+	return l, nil
 }
 
 // forwardSender carries forward frames to a node.

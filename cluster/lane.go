@@ -61,7 +61,7 @@ type laneBatch struct {
 	expired bool // the callers were told that the outcome is unknown
 	// kept are the positions of commands whose callers wait for ever.
 	kept []int
-	acks    map[command.SessionRef]*pendingAck
+	acks map[command.SessionRef]*pendingAck
 	// ackOrder are the acks as they were encoded, set by seal.
 	ackOrder []*pendingAck
 	// lates are told of an outcome that comes after the caller gave up, by the

@@ -61,8 +61,9 @@ func (n *Node) startLead(r *shardReplica, term uint64) *lead {
 	l.origins = newOriginPump(l)
 	l.feed = newFeed(r.id, term, r.mach.Applied(), n, r.mach.Routes, n.lg)
 	l.lastCheckpoint = r.mach.Applied()
-	l.wg.Add(2)
+	l.wg.Add(3)
 	go func() { defer l.wg.Done(); l.merge.run(ctx) }()
+	go func() { defer l.wg.Done(); l.origins.run(ctx) }()
 	go func() { defer l.wg.Done(); l.duties(ctx) }()
 	return l
 }
@@ -87,7 +88,6 @@ func (l *lead) duties(ctx context.Context) {
 	defer tick.Stop()
 	l.prime(ctx)
 	for {
-		l.origins.run(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -190,4 +190,13 @@ func gatewaysUp(v *state.ControlView) map[string]uint64 {
 		}
 	}
 	return up
+}
+
+// effective returns when what a client is told of may be relied on: the routes of
+// this shard up to index, and what it originated up to gate.
+func (l *lead) effective(ctx context.Context, index, gate uint64) error {
+	if err := l.feed.waitCtx(ctx, index); err != nil || gate == 0 {
+		return err
+	}
+	return l.origins.wait(ctx, gate)
 }

@@ -64,6 +64,7 @@ type Node struct {
 	leads    [maxShards + 1]atomic.Pointer[lead]
 	// forwards by node id, copied on write under mu.
 	forwards atomic.Pointer[map[string]*forwardTarget]
+	turns    *shareTurns
 
 	mu    sync.Mutex
 	hints map[uint32]string // shard leaders that other nodes told of
@@ -96,6 +97,7 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 		hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
 		hints: map[uint32]string{},
 	}
+	n.turns = newShareTurns()
 	n.forwards.Store(&map[string]*forwardTarget{})
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.open(ident); err != nil {

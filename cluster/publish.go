@@ -3,10 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
-	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/session"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
@@ -80,20 +80,19 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 }
 
 // refuses tells whether the overflow policy turns a publish away: an inbox
-// that would get it is full. It is decided before anything is proposed, so that
+// or the queue of a share that would get it is full. It is decided before anything is proposed, so that
 // a refused publish reaches nobody (DESIGN.md section 5). Shards without a
 // replica here are not asked: their inboxes overshoot by what comes this way.
 func (n *Node) refuses(o *outgoing) bool {
-	for _, shard := range o.match.Durable {
+	full := func(shard uint32) bool {
 		r := n.replica(shard)
 		if r == nil {
-			continue
+			return false
 		}
-		if _, full := r.mach.Refuses(o.tenant, o.msg.Topic, o.msg.Publisher); full {
-			return true
-		}
+		_, full := r.mach.Refuses(o.tenant, o.msg.Topic, o.msg.Publisher)
+		return full
 	}
-	return false
+	return slices.ContainsFunc(o.match.Durable, full) || slices.ContainsFunc(o.match.Shares, full)
 }
 
 // outgoing is a message on its way to its targets, encoded once.
@@ -103,6 +102,7 @@ type outgoing struct {
 	raw    []byte // msg encoded
 	match  *router.Match
 	origin command.OriginKey // Shard > 0: a message of a state machine
+	inc    uint64            // of the lanes that must take it, with origin
 	// unstored: not to be retained, though it says so.
 	unstored bool
 }
@@ -115,109 +115,6 @@ func (n *Node) encode(m *command.Message) *[]byte {
 	}
 	*buf = m.Append((*buf)[:0])
 	return buf
-}
-
-// routeOrigin routes a message of a state machine. Nobody is owed an answer;
-// done says that every target has it.
-func (n *Node) routeOrigin(ctx context.Context, o *state.Originated, key command.OriginKey, done func(session.Outcome)) {
-	out := outgoing{tenant: o.Tenant, msg: &o.Message, match: n.routes.table.Match(o.Tenant, o.Message.Topic), origin: key}
-	buf := n.encode(&o.Message)
-	out.raw = *buf
-	if o.Message.QoS == 0 {
-		n.publishQoS0(ctx, &out)
-		done(session.Outcome{})
-	} else {
-		n.route(ctx, &out, done)
-	}
-	n.buffers.Put(buf)
-}
-
-// route sends a message of QoS 1 or 2 to every place that needs it, and calls
-// done when all have confirmed.
-func (n *Node) route(ctx context.Context, o *outgoing, done func(session.Outcome)) {
-	retained := uint32(0)
-	if o.msg.Retain {
-		retained = n.topicShard(o.tenant, o.msg.Topic)
-	}
-	p := &pendingPublish{done: done}
-	p.left.Store(1) // held by this function until all parts are started
-	subscribers, stored := 0, false
-	for _, shard := range o.match.Durable {
-		flags := command.ToInboxes
-		if shard == retained {
-			flags |= command.ToRetained
-			stored = true
-		}
-		subscribers++
-		n.routeToShard(ctx, shard, o, flags, p)
-	}
-	if retained != 0 && !stored {
-		n.routeToShard(ctx, retained, o, command.ToRetained, p)
-	}
-	for _, r := range o.match.Nodes {
-		if r.Transient {
-			subscribers++
-			n.routeToNode(ctx, r, o, p)
-		}
-	}
-	if subscribers == 0 {
-		p.refused.CompareAndSwap(0, uint32(mqtt.NoMatchingSubscribers))
-	}
-	p.part(command.Result{}, nil)
-}
-
-func (n *Node) routeToShard(ctx context.Context, shard uint32, o *outgoing, flags command.PublishFlags, p *pendingPublish) {
-	p.left.Add(1)
-	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: flags, Origin: o.origin}
-	err := n.lane(shard).add(ctx, func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }, p.stored)
-	if err != nil {
-		p.part(command.Result{}, err)
-	}
-}
-
-func (n *Node) routeToNode(ctx context.Context, r router.NodeRoute, o *outgoing, p *pendingPublish) {
-	if r.Node == n.id {
-		if o.origin.Shard == 0 || !n.sink.seenOrigin(o.origin.Shard, o.origin.Seq, o.origin.Low) {
-			n.server.Deliver(o.tenant, o.msg)
-		}
-		return
-	}
-	l := n.forwardLane(r)
-	if l == nil {
-		return // that process is gone, and its subscribers with it
-	}
-	p.left.Add(1)
-	if err := l.add(ctx, func(dst []byte) []byte { return appendForward(dst, o) }, p.confirmed); err != nil {
-		p.confirmed(command.Result{}, 0, err)
-	}
-}
-
-// publishQoS0 takes the path without Raft: one frame per node that has a
-// matching connected subscriber. A retained message is stored all the same.
-func (n *Node) publishQoS0(ctx context.Context, o *outgoing) {
-	for _, r := range o.match.Nodes {
-		if !r.Any {
-			continue
-		}
-		if r.Node == n.id {
-			if o.origin.Shard == 0 || !n.sink.seenOrigin(o.origin.Shard, o.origin.Seq, o.origin.Low) {
-				n.server.Deliver(o.tenant, o.msg)
-			}
-			continue
-		}
-		l := n.forwardLane(r)
-		if l != nil && !l.tryAdd(func(dst []byte) []byte { return appendForward(dst, o) }) {
-			n.met.dropped.WithLabelValues("qos0_slow").Inc()
-		}
-	}
-	if !o.msg.Retain || o.unstored {
-		return
-	}
-	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: command.ToRetained, Origin: o.origin}
-	err := n.lane(n.topicShard(o.tenant, o.msg.Topic)).add(ctx, func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }, nil)
-	if err != nil {
-		n.met.dropped.WithLabelValues("no_leader").Inc()
-	}
 }
 
 // Receive implements session.Publisher: the inbound QoS 2 message is stored in

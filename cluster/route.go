@@ -1,0 +1,129 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+	"github.com/flotilla-mqtt/flotilla/router"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// routeOrigin routes a message of a state machine through lanes of an
+// incarnation. Nobody is owed an answer; done says that every target has it.
+func (n *Node) routeOrigin(ctx context.Context, o *state.Originated, key command.OriginKey, inc uint64, done func(session.Outcome)) {
+	out := outgoing{tenant: o.Tenant, msg: &o.Message, match: n.routes.table.Match(o.Tenant, o.Message.Topic), origin: key, inc: inc}
+	out.unstored = o.Flags&command.ToRetained == 0
+	buf := n.encode(&o.Message)
+	out.raw = *buf
+	if o.Message.QoS == 0 {
+		n.publishQoS0(ctx, &out)
+		// What follows stores it, if it is retained; nothing else is waited for.
+		out.match = &router.Match{}
+	}
+	n.route(ctx, &out, done)
+	n.buffers.Put(buf)
+}
+
+// route sends a message of QoS 1 or 2 to every place that needs it, and calls
+// done when all have confirmed.
+func (n *Node) route(ctx context.Context, o *outgoing, done func(session.Outcome)) {
+	retained := uint32(0)
+	if o.msg.Retain && !o.unstored {
+		retained = n.topicShard(o.tenant, o.msg.Topic)
+	}
+	p := &pendingPublish{done: done}
+	p.left.Store(1) // held by this function until all parts are started
+	subscribers := len(o.match.Durable) + len(o.match.Shares)
+	durable, shares := o.match.Durable, o.match.Shares
+	for len(durable)+len(shares) > 0 { // both ascend
+		var shard uint32
+		var flags command.PublishFlags
+		shard, flags, durable, shares = nextShard(durable, shares)
+		if shard == retained {
+			flags |= command.ToRetained
+			retained = 0
+		}
+		n.routeToShard(ctx, shard, o, flags, p)
+	}
+	if retained != 0 {
+		n.routeToShard(ctx, retained, o, command.ToRetained, p)
+	}
+	for _, r := range o.match.Nodes {
+		if r.Transient {
+			subscribers++
+			n.routeToNode(ctx, r, o, p)
+		}
+	}
+	if subscribers == 0 {
+		p.refused.CompareAndSwap(0, uint32(mqtt.NoMatchingSubscribers))
+	}
+	p.part(command.Result{}, nil)
+}
+
+// nextShard takes the lowest shard from two ascending lists, with what it is for.
+func nextShard(durable, shares []uint32) (uint32, command.PublishFlags, []uint32, []uint32) {
+	switch {
+	case len(shares) == 0 || len(durable) > 0 && durable[0] < shares[0]:
+		return durable[0], command.ToInboxes, durable[1:], shares
+	case len(durable) == 0 || shares[0] < durable[0]:
+		return shares[0], command.ToShares, durable, shares[1:]
+	}
+	return durable[0], command.ToInboxes | command.ToShares, durable[1:], shares[1:]
+}
+
+func (n *Node) routeToShard(ctx context.Context, shard uint32, o *outgoing, flags command.PublishFlags, p *pendingPublish) {
+	p.left.Add(1)
+	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: flags, Origin: o.origin}
+	encode := func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }
+	var err error
+	if o.inc == 0 {
+		err = n.lane(shard).add(ctx, encode, p.stored)
+	} else {
+		err = n.lane(shard).addKept(o.inc, encode, p.storedOrigin)
+	}
+	if err != nil {
+		p.part(command.Result{}, err)
+	}
+}
+
+func (n *Node) routeToNode(ctx context.Context, r router.NodeRoute, o *outgoing, p *pendingPublish) {
+	if r.Node == n.id {
+		if !n.knownHere(o) {
+			n.server.Deliver(o.tenant, o.msg)
+		}
+		return
+	}
+	l, err := n.forwardLane(r.Node, r.Incarnation)
+	if l == nil && err == nil {
+		return // that process is gone, and its subscribers with it
+	}
+	p.left.Add(1)
+	if err == nil {
+		encode := func(dst []byte) []byte { return appendForward(dst, o, true, nil) }
+		if o.inc == 0 {
+			err = l.add(ctx, encode, p.confirmed)
+		} else {
+			err = l.addKept(o.inc, encode, p.confirmed)
+		}
+	}
+	if err != nil {
+		p.confirmed(command.Result{}, 0, err)
+	}
+}
+
+// knownHere tells whether a message of a state machine was delivered here before.
+func (n *Node) knownHere(o *outgoing) bool {
+	return o.origin.Shard != 0 && n.sink.seenOrigin(o.origin.Shard, o.origin.Seq, o.origin.Low)
+}
+
+// storedOrigin is stored for a message of a state machine: one that was applied
+// so long ago that its result is gone was applied.
+func (p *pendingPublish) storedOrigin(res command.Result, _ uint64, err error) {
+	if errors.Is(err, errNoResult) {
+		err = nil
+	}
+	p.part(res, err)
+}
