@@ -38,6 +38,7 @@ type client struct {
 	pid uint16
 	// frame is the last packet that came, as it was on the wire.
 	frame []byte
+	kept  []mqtt.Packet // came while the client waited for something else
 }
 
 // setup is what a connection begins with.
@@ -149,6 +150,16 @@ func (c *client) write(b []byte) {
 
 // receive returns the next packet, or an error at the end of the connection.
 func (c *client) receive() (mqtt.Packet, error) {
+	if len(c.kept) > 0 {
+		p := c.kept[0]
+		c.kept = c.kept[1:]
+		return p, nil
+	}
+	return c.read()
+}
+
+// read is receive past what was kept.
+func (c *client) read() (mqtt.Packet, error) {
 	_ = c.nc.SetReadDeadline(time.Now().Add(patience))
 	head, err := c.in.ReadByte()
 	if err != nil {
@@ -323,10 +334,23 @@ func (c *client) acknowledge(m *mqtt.Publish) {
 		c.put(&mqtt.Puback{PacketID: m.PacketID})
 	case 2:
 		c.put(&mqtt.Pubrec{PacketID: m.PacketID})
-		if r := expect[*mqtt.Pubrel](c); r.PacketID != m.PacketID {
-			c.t.Fatalf("%s: PUBREL %d for %d", c.id, r.PacketID, m.PacketID)
-		}
+		c.untilPubrel(m.PacketID)
 		c.put(&mqtt.Pubcomp{PacketID: m.PacketID})
+	}
+}
+
+// untilPubrel keeps what comes before the PUBREL of an exchange.
+func (c *client) untilPubrel(id uint16) {
+	c.t.Helper()
+	for {
+		p, err := c.read()
+		if err != nil {
+			c.t.Fatalf("%s: waiting for PUBREL %d: %v", c.id, id, err)
+		}
+		if r, ok := p.(*mqtt.Pubrel); ok && r.PacketID == id {
+			return
+		}
+		c.kept = append(c.kept, p)
 	}
 }
 
