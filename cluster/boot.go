@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 	"github.com/flotilla-mqtt/flotilla/router"
-	"github.com/flotilla-mqtt/flotilla/session"
 	"github.com/flotilla-mqtt/flotilla/transport"
 )
 
@@ -56,6 +54,8 @@ func (n *Node) bootSteps() error {
 	}
 	n.makeLanes(n.control.view())
 	n.spawn(n.followControl)
+	n.spawn(n.followState)
+	n.spawn(n.watchReplicas)
 	n.spawn(n.keepLease)
 	if err := n.until(n.mayRoute); err != nil {
 		return err
@@ -146,31 +146,8 @@ func (n *Node) mayRoute() bool { return n.lease.held() && n.routes.whole.Load() 
 func (n *Node) serve() {
 	n.limits.start()
 	n.sys.start()
-	for i, port := range n.clients {
-		if port == nil {
-			continue
-		}
-		name := "mqtt"
-		if i == 1 {
-			name = "mqtts"
-		}
-		n.lg.Info("listener is up", zap.String("event", "listener.up"), zap.String("listener", name), zap.String("addr", port.Addr().String()))
-		n.spawn(func() { n.acceptClients(port, name) })
-	}
+	n.acceptAll()
 	n.serving.Store(true)
 	n.met.ready.Set(1)
 	n.lg.Info("clients are served", zap.String("event", "node.joined"), zap.String("cluster_id", n.ClusterID()))
-}
-
-func (n *Node) acceptClients(port *transport.ClientPort, name string) {
-	for {
-		conn, err := port.Accept()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) && n.ctx.Err() == nil {
-				n.lg.Error("listener is down", zap.String("event", "listener.down"), zap.String("listener", name), zap.Error(err))
-			}
-			return
-		}
-		n.server.Serve(conn, session.Meta{Listener: name, Transport: conn.Transport()})
-	}
 }

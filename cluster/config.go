@@ -35,6 +35,8 @@ type Config struct {
 
 	// Join lists cluster addresses to try; it may contain the node itself.
 	Join []string
+	// JoinToken is the permission to join a cluster that exists.
+	JoinToken string
 	// BootstrapExpect forms a cluster out of that many empty nodes. 0: off.
 	BootstrapExpect int
 	// Roles are "gateway", "store" or both.
@@ -46,8 +48,16 @@ type Config struct {
 	InsecureCluster bool
 	// ClusterTLS is the mutual TLS of the cluster port, nil for none.
 	ClusterTLS *tls.Config
-	// MQTTTLS is the TLS of MQTTSAddr.
-	MQTTTLS *tls.Config
+	// MQTTTLS is the TLS of MQTTSAddr, MQTTTLSFiles the same from files that
+	// may change. Each excludes the other.
+	MQTTTLS      *tls.Config
+	MQTTTLSFiles *transport.TLSFiles
+	// Listeners are further client ports. Their names are their own; limits,
+	// network, logger and metrics are those of the node.
+	Listeners []transport.ClientConfig
+	// ConnectRate is how many connections all client ports together accept a
+	// second; more wait. 0 (default): no limit.
+	ConnectRate float64
 
 	// WebSocketPath and WebSocketOrigins configure the WebSocket upgrade.
 	WebSocketPath    string
@@ -56,6 +66,8 @@ type Config struct {
 	Raft  RaftConfig
 	Lease LeaseConfig
 	Drain DrainConfig
+	// Membership configures joins and lost nodes.
+	Membership MembershipConfig
 	// Limits protect the node from running out of memory and disk.
 	Limits LimitsConfig
 	// Session configures the broker core: limits, timeouts, hooks.
@@ -114,6 +126,15 @@ type DrainConfig struct {
 	Timeout time.Duration
 }
 
+// MembershipConfig configures how the cluster follows its members.
+type MembershipConfig struct {
+	// StableFor is how long a new node must have been caught up before it counts. Default 10 s.
+	StableFor time.Duration
+	// ReplaceAfter is how long a node may be down before its replicas are rebuilt elsewhere; it stays a member.
+	// Default 30 min, 0 never.
+	ReplaceAfter time.Duration
+}
+
 // Settings is what replicas must agree on. It is read once, when a cluster is
 // formed, and then lives in the control group.
 type Settings struct {
@@ -157,9 +178,10 @@ func DefaultConfig() Config {
 			EntryMax:        512 << 10,
 			SnapshotAfter:   256 << 20,
 		},
-		Lease:   LeaseConfig{Renew: time.Second, LostAfter: 5 * time.Second},
-		Drain:   DrainConfig{LBDelay: 5 * time.Second, Rate: 500, Timeout: 60 * time.Second},
-		Session: session.DefaultConfig(),
+		Lease:      LeaseConfig{Renew: time.Second, LostAfter: 5 * time.Second},
+		Drain:      DrainConfig{LBDelay: 5 * time.Second, Rate: 500, Timeout: 60 * time.Second},
+		Membership: MembershipConfig{StableFor: 10 * time.Second, ReplaceAfter: 30 * time.Minute},
+		Session:    session.DefaultConfig(),
 		Settings: Settings{
 			Shards: 8, Replicas: 3,
 			InboxMaxMessages: 100_000, InboxMaxBytes: 256 << 20, InboxOverflow: "refuse",
@@ -245,6 +267,14 @@ func (c *Config) checkClusterAddr() error {
 		return fmt.Errorf("%w: cluster-addr %s is beyond loopback without cluster.tls: configure it, or accept the risk with --insecure-cluster", ErrConfig, c.ClusterAddr)
 	}
 	return nil
+}
+
+// hostOf is the host of an address, which may lack its port.
+func hostOf(addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
 }
 
 func isLoopback(host string) bool {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +54,8 @@ type Node struct {
 	formed  atomic.Bool
 	serving atomic.Bool // client ports accept
 	stopped atomic.Bool
+	drained atomic.Bool // an operator sent the clients away
+	retired atomic.Bool // the lease was given back for good
 	failed  atomic.Pointer[error]
 	admin   atomic.Pointer[string]
 	asked   atomic.Uint32 // counts guesses at unknown leaders
@@ -149,37 +150,11 @@ func (n *Node) open(ident *identity) error {
 	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.sys.tee(n.cfg.Registerer))
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
 	n.control = newControl(n)
+	n.hellos.admit = n.admit
 	if n.cfg.Registerer != nil {
 		n.cfg.Registerer.MustRegister(newStateCollector(n))
 	}
 	return n.openClientPorts()
-}
-
-func (n *Node) openClientPorts() error {
-	for _, p := range []struct {
-		addr string
-		tls  bool
-	}{{n.cfg.MQTTAddr, false}, {n.cfg.MQTTSAddr, true}} {
-		if p.addr == "" || p.addr == "none" || !slices.Contains(n.cfg.Roles, RoleGateway) {
-			n.clients = append(n.clients, nil)
-			continue
-		}
-		cc := transport.ClientConfig{
-			Network: n.cfg.Network, Addr: p.addr, WebSocketPath: n.cfg.WebSocketPath, Origins: n.cfg.WebSocketOrigins,
-			HandshakeTimeout: n.cfg.Session.ConnectTimeout, PendingMax: n.cfg.Session.PendingConnects,
-			Logger: n.lg, Registerer: n.cfg.Registerer,
-		}
-		name := "mqtt-addr"
-		if p.tls {
-			cc.TLS, name = n.cfg.MQTTTLS, "mqtts-addr"
-		}
-		port, err := transport.OpenClientPort(cc)
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrConfig, name, err)
-		}
-		n.clients = append(n.clients, port)
-	}
-	return nil
 }
 
 // ID is the node's identity.

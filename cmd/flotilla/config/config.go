@@ -26,22 +26,58 @@ type Config struct {
 	LogLevel        string   `key:"log_level" flag:"log-level" arg:"LEVEL" oneof:"debug info warn error" help:"debug, info, warn or error"`
 	LogFormat       string   `key:"log_format" flag:"log-format" arg:"FORMAT" oneof:"auto console json" help:"console or json; auto is console on a terminal"`
 
-	TLS       TLS       `key:"tls"`
-	Cluster   Cluster   `key:"cluster"`
-	WebSocket WebSocket `key:"websocket"`
-	Limits    Limits    `key:"limits"`
-	Raft      Raft      `key:"raft"`
-	Drain     Drain     `key:"drain"`
-	Auth      Anonymous `key:"auth"`
-	Admin     Anonymous `key:"admin"`
-	Settings  Settings  `key:"settings"`
+	TLS       TLS        `key:"tls"`
+	Cluster   Cluster    `key:"cluster"`
+	WebSocket WebSocket  `key:"websocket"`
+	Listeners []Listener `key:"listeners" help:"further client listeners"`
+	Limits    Limits     `key:"limits"`
+	Raft      Raft       `key:"raft"`
+	Drain     Drain      `key:"drain"`
+	Auth      Auth       `key:"auth"`
+	Admin     Anonymous  `key:"admin"`
+	Settings  Settings   `key:"settings"`
 }
 
-// TLS is the certificate of mqtts_addr.
+// TLS is the TLS of mqtts_addr, and of listeners that have none of their own.
 type TLS struct {
-	Cert       string `key:"cert" help:"certificate chain, PEM"`
-	Key        string `key:"key" help:"private key, PEM"`
-	MinVersion string `key:"min_version" oneof:"1.2 1.3" help:"least TLS version"`
+	Cert       string   `key:"cert" help:"certificate chain, PEM"`
+	Key        string   `key:"key" help:"private key, PEM"`
+	MinVersion string   `key:"min_version" oneof:"1.2 1.3" help:"least TLS version"`
+	ClientCA   string   `key:"client_ca" help:"certificates that sign those of clients, PEM"`
+	ClientAuth string   `key:"client_auth" oneof:"none request require" help:"whether clients show a certificate"`
+	ALPN       []string `key:"alpn" help:"protocols to agree on with clients that ask"`
+}
+
+// Set says whether there is a certificate.
+func (t *TLS) Set() bool { return t.Cert != "" || t.Key != "" }
+
+// Listener is a further client port.
+type Listener struct {
+	Name           string      `key:"name" help:"name in metrics and logs"`
+	Addr           Addr        `key:"addr" help:"MQTT and WebSocket on one port"`
+	TLS            ListenerTLS `key:"tls" help:"true takes the certificate of tls, or a certificate of its own"`
+	ProxyProtocol  string      `key:"proxy_protocol" oneof:"off v1 v2 any" help:"header of the proxies in front of this port"`
+	TrustedProxies []string    `key:"trusted_proxies" help:"networks of these proxies"`
+	WebSocket      WebSocket   `key:"websocket"`
+	Advertise      Addr        `key:"advertise" help:"what clients are told to dial"`
+}
+
+// ListenerTLS is true, false, or a TLS section.
+type ListenerTLS struct {
+	On  bool `key:"-"`
+	TLS `key:"-"`
+}
+
+// Auth says who a client is.
+type Auth struct {
+	AllowAnonymous bool      `key:"allow_anonymous" help:"clients without a user name are let in"`
+	Chain          []Backend `key:"chain" help:"backends that are asked in turn"`
+}
+
+// Backend is one place that knows users.
+type Backend struct {
+	Type string `key:"type" oneof:"file" help:"file"`
+	Path string `key:"path" help:"users file, made with: flotilla user hash NAME"`
 }
 
 // Cluster configures the cluster port.
@@ -68,6 +104,7 @@ type Limits struct {
 	ConnectTimeout      Duration  `key:"connect_timeout" help:"accept to CONNECT, TLS included"`
 	PendingConnects     int       `key:"pending_connects" help:"handshakes under way; the rest waits"`
 	MemoryHighWatermark Watermark `key:"memory_high_watermark" help:"above it publishers are not read and new clients refused"`
+	ConnectRate         Rate      `key:"connect_rate" help:"connections accepted a second; 0 is no limit"`
 	DiskFreeMin         Size      `key:"disk_free_min" help:"below it publishes are refused"`
 }
 
@@ -86,7 +123,7 @@ type Drain struct {
 	Timeout Duration `key:"timeout" help:"bound of the whole stop"`
 }
 
-// Anonymous tells MQTT (auth) and the API (admin) apart.
+// Anonymous opens the API.
 type Anonymous struct {
 	AllowAnonymous bool `key:"allow_anonymous" help:"as --allow-anonymous, for this side only"`
 }
@@ -151,7 +188,7 @@ func Default() Config {
 		ClusterAddr: "127.0.0.1:7400", AdminAddr: "127.0.0.1:8080",
 		Role:     []string{"gateway", "store"},
 		LogLevel: "info", LogFormat: "auto",
-		TLS:       TLS{MinVersion: "1.2"},
+		TLS:       TLS{MinVersion: "1.2", ClientAuth: "none"},
 		WebSocket: WebSocket{Path: "/mqtt"},
 		Limits: Limits{
 			ConnectTimeout: Duration(10 * time.Second), PendingConnects: 1000,
@@ -177,9 +214,11 @@ func Default() Config {
 	}
 }
 
-// MQTTAnonymous says whether clients may come without authentication beyond
-// loopback, AdminAnonymous the same of operators.
-func (c *Config) MQTTAnonymous() bool { return c.AllowAnonymous || c.Auth.AllowAnonymous }
+// MQTTAnonymous says whether the client ports may listen beyond loopback: that
+// is accepted, or authentication is configured.
+func (c *Config) MQTTAnonymous() bool {
+	return c.AllowAnonymous || c.Auth.AllowAnonymous || len(c.Auth.Chain) > 0
+}
 
 // AdminAnonymous says whether the API is open beyond loopback.
 func (c *Config) AdminAnonymous() bool { return c.AllowAnonymous || c.Admin.AllowAnonymous }

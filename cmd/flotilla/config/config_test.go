@@ -142,7 +142,9 @@ func TestOtherValues(t *testing.T) {
 
 func TestDumpCanBeReadAgain(t *testing.T) {
 	in := Input{
-		Sets:  []string{"settings.inbox.max_bytes=1.5MiB", "limits.memory_high_watermark=3GiB", "websocket.origins=https://a.example, https://b.example"},
+		Sets: []string{"settings.inbox.max_bytes=1.5MiB", "limits.memory_high_watermark=3GiB", "websocket.origins=https://a.example, https://b.example",
+			"auth.chain=[{type: file, path: 'users: a.conf'}]", "limits.connect_rate=500/s",
+			"listeners=[{name: a, addr: '127.0.0.1:1', tls: {cert: c, key: k, client_auth: require, client_ca: d}}, {name: b, addr: '[::1]:2', tls: false}]"},
 		Flags: map[string]string{"zone": "a: b", "join": "n1:7400,n2:7400", "mqtts_addr": "none", "allow_anonymous": "true", "mqtt_addr": "0.0.0.0:1"},
 	}
 	r, err := Load(in)
@@ -175,9 +177,12 @@ func TestExampleOfTheHandbook(t *testing.T) {
 	text := `version: 1
 mqtt_addr: 127.0.0.1:1883
 join: [n1.example.net:7400, n2.example.net:7400, n3.example.net:7400]
-tls: {cert: server.pem, key: server.key, min_version: "1.2"}
+tls: {cert: server.pem, key: server.key, min_version: "1.2", client_auth: none, alpn: [mqtt, x-amzn-mqtt-ca]}
 cluster: {tls: {ca: cluster-ca.pem, cert: node.pem, key: node.key}}
 websocket: {path: /mqtt, origins: []}
+listeners:
+  - {name: lb, addr: 0.0.0.0:1884, tls: false, proxy_protocol: v2, trusted_proxies: [10.0.0.0/8], advertise: mqtt.example.net:1883}
+auth: {chain: [{type: file, path: users.conf}]}
 limits:
   connections: auto
   connect_timeout: 10s
@@ -204,7 +209,11 @@ settings:
 	}
 	want := Default()
 	want.Join = []string{"n1.example.net:7400", "n2.example.net:7400", "n3.example.net:7400"}
-	want.TLS = TLS{Cert: "server.pem", Key: "server.key", MinVersion: "1.2"}
+	want.TLS = TLS{Cert: "server.pem", Key: "server.key", MinVersion: "1.2", ClientAuth: "none", ALPN: []string{"mqtt", "x-amzn-mqtt-ca"}}
+	want.Listeners = []Listener{{
+		Name: "lb", Addr: "0.0.0.0:1884", ProxyProtocol: "v2", TrustedProxies: []string{"10.0.0.0/8"}, Advertise: "mqtt.example.net:1883",
+	}}
+	want.Auth.Chain = []Backend{{Type: "file", Path: "users.conf"}}
 	want.Cluster.TLS = ClusterTLS{CA: "cluster-ca.pem", Cert: "node.pem", Key: "node.key"}
 	got := r.Config
 	got.WebSocket.Origins = nil // an empty list
@@ -212,7 +221,7 @@ settings:
 		t.Errorf("the example says the defaults (-want +got):\n%s", diff)
 	}
 	for _, key := range []string{
-		"listeners: []", "limits: {client: {messages: 0}}", "auth: {chain: []}", "admin: {tls: {}}", "tls: {client_ca: x}",
+		"limits: {client: {messages: 0}}", "auth: {acl: {}}", "admin: {tls: {}}", "tls: {crl: x}",
 	} {
 		err := applyFile(new(Config), "f", []byte(key), map[string]string{})
 		if err == nil || !strings.Contains(err.Error(), "later version") {
@@ -234,7 +243,7 @@ func TestErrorsAreOfOneKind(t *testing.T) {
 
 // FuzzFile: no file makes the reader panic.
 func FuzzFile(f *testing.F) {
-	for _, s := range []string{"version: 1", "limits: {a: b}", "join: [a, b]", "a: &x\n  b: *x\nc: *x", "<<: {version: 1}", "- 1", "'", "tls: &t {cert: x}\ncluster: {tls: *t}"} {
+	for _, s := range []string{"version: 1", "limits: {a: b}", "join: [a, b]", "a: &x\n  b: *x\nc: *x", "<<: {version: 1}", "- 1", "'", "listeners: [{name: a, tls: {cert: x}}, {tls: true}, x]", "listeners: [a]", "auth: {chain: [{type: file, path: x}]}", "tls: &t {cert: x}\ncluster: {tls: *t}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

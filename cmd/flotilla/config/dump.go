@@ -25,9 +25,19 @@ func (r *Result) section(prefix string, v reflect.Value) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
+		if f.Tag.Get("key") == "-" {
+			if f.Anonymous {
+				n.Content = append(n.Content, r.section(prefix, v.Field(i)).Content...)
+			}
+			continue
+		}
 		path := prefix + f.Tag.Get("key")
+		if strings.Contains(path, "[") && v.Field(i).IsZero() {
+			continue // items of a list say only what is set
+		}
 		key := &yaml.Node{Kind: yaml.ScalarNode, Value: f.Tag.Get("key")}
-		if isSection(v.Field(i)) {
+		t, _ := v.Field(i).Addr().Interface().(*ListenerTLS)
+		if isSection(v.Field(i)) || t != nil && t.Set() {
 			n.Content = append(n.Content, key, r.section(path+".", v.Field(i)))
 			continue
 		}
@@ -36,15 +46,34 @@ func (r *Result) section(prefix string, v reflect.Value) *yaml.Node {
 	return n
 }
 
-func (r *Result) value(l leaf) *yaml.Node {
-	comment := r.Sources[l.path]
-	if comment == "" {
-		comment = "default"
+// source says where a value comes from; what a list has inside comes from where
+// the list does.
+func (r *Result) source(path string) string {
+	if s := r.Sources[path]; s != "" {
+		return s
 	}
+	if list, _, inside := strings.Cut(path, "["); inside && r.Sources[list] != "" {
+		return r.Sources[list]
+	}
+	return "default"
+}
+
+func (r *Result) value(l leaf) *yaml.Node {
+	comment := r.source(l.path)
 	if list, ok := l.value.Interface().([]string); ok {
 		n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle, LineComment: comment}
 		for _, s := range list {
 			n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: s})
+		}
+		return n
+	}
+	if isStructs(l) {
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		if l.value.Len() == 0 {
+			n.Style, n.LineComment = yaml.FlowStyle, comment
+		}
+		for i := range l.value.Len() {
+			n.Content = append(n.Content, r.section(fmt.Sprintf("%s[%d].", l.path, i), l.value.Index(i)))
 		}
 		return n
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -34,16 +35,21 @@ func applyFile(c *Config, name string, text []byte, sources map[string]string) e
 		return fmt.Errorf("%s: only one YAML document is read: remove the rest", name)
 	}
 	r := &reader{name: name, leaves: map[string]leaf{}, keys: map[string][]string{}, sources: sources}
-	for _, l := range leaves(c) {
-		r.leaves[l.path] = l
-		r.addKey(l.path)
-	}
+	r.know(leaves(c))
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil // nothing but comments
 	}
 	r.section("", root)
 	return errors.Join(r.errs...)
+}
+
+// know adds leaves to those that the file may set.
+func (r *reader) know(all []leaf) {
+	for _, l := range all {
+		r.leaves[l.path] = l
+		r.addKey(l.path)
+	}
 }
 
 // addKey notes each part of the path as a name below its section.
@@ -54,8 +60,8 @@ func (r *reader) addKey(path string) {
 		if i >= 0 {
 			section, name = path[:i], path[i+1:]
 		}
-		if contains(r.keys[section], name) {
-			return
+		if contains(r.keys[section], name) || strings.HasSuffix(name, "]") {
+			return // known, or an item of a list, which has no name
 		}
 		r.keys[section] = append(r.keys[section], name)
 		if i < 0 {
@@ -100,6 +106,11 @@ func (r *reader) section(path string, n *yaml.Node) {
 
 func (r *reader) entry(section, full string, key, value *yaml.Node) {
 	if l, ok := r.leaves[full]; ok {
+		if m, ok := l.value.Addr().Interface().(mixed); ok && follow(value).Kind == yaml.MappingNode {
+			m.enable()
+			r.section(full, value)
+			return
+		}
 		r.leaf(l, value)
 		return
 	}
@@ -124,6 +135,10 @@ func (r *reader) leaf(l leaf, n *yaml.Node) {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
 		err = errors.New("has no value: give one or remove the key")
+	case n.Kind == yaml.SequenceNode && isStructs(l):
+		r.structs(l, n)
+	case isStructs(l):
+		err = errors.New("must be a list of mappings")
 	case n.Kind == yaml.ScalarNode && isList(l) && n.Value != "":
 		err = l.setList([]string{n.Value})
 	case n.Kind == yaml.ScalarNode:
@@ -144,6 +159,41 @@ func (r *reader) leaf(l leaf, n *yaml.Node) {
 		return
 	}
 	r.sources[l.path] = fmt.Sprintf("file %s:%d", r.name, n.Line)
+}
+
+// structs reads a list whose items are sections.
+func (r *reader) structs(l leaf, n *yaml.Node) {
+	items := reflect.MakeSlice(l.value.Type(), len(n.Content), len(n.Content))
+	for i, e := range n.Content {
+		prefix := fmt.Sprintf("%s[%d]", l.path, i)
+		if follow(e).Kind != yaml.MappingNode {
+			r.bad(e, "%s must be a mapping of keys to values", prefix)
+			continue
+		}
+		r.know(leavesOf(prefix+".", items.Index(i)))
+		r.section(prefix, e)
+	}
+	l.value.Set(items)
+}
+
+// setStructs reads such a list from a variable or a flag, where it stands in
+// one line of YAML.
+func (l leaf) setStructs(text string) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	r := &reader{name: "value", leaves: map[string]leaf{}, keys: map[string][]string{}, sources: map[string]string{}}
+	if len(doc.Content) == 0 {
+		l.value.SetZero()
+		return nil
+	}
+	r.leaf(l, doc.Content[0])
+	return errors.Join(r.errs...)
+}
+
+func isStructs(l leaf) bool {
+	return l.value.Kind() == reflect.Slice && l.value.Type().Elem().Kind() == reflect.Struct
 }
 
 // setScalar is setText but for YAML's own idea of a boolean.

@@ -49,21 +49,28 @@ type leaf struct {
 }
 
 // leaves walks c in the order of declaration.
-func leaves(c *Config) []leaf {
+func leaves(c *Config) []leaf { return leavesOf("", reflect.ValueOf(c).Elem()) }
+
+// leavesOf walks a struct of keys.
+func leavesOf(prefix string, v reflect.Value) []leaf {
 	var out []leaf
-	var walk func(prefix string, v reflect.Value)
-	walk = func(prefix string, v reflect.Value) {
-		for i := range v.NumField() {
-			f := v.Type().Field(i)
-			path := prefix + f.Tag.Get("key")
-			if isSection(v.Field(i)) {
-				walk(path+".", v.Field(i))
-				continue
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Tag.Get("key") == "-" {
+			if f.Anonymous {
+				out = append(out, leavesOf(prefix, v.Field(i))...)
 			}
+			continue
+		}
+		path := prefix + f.Tag.Get("key")
+		section := isSection(v.Field(i))
+		if !section {
 			out = append(out, leaf{path: path, value: v.Field(i), tag: f.Tag})
 		}
+		if section || isMixed(v.Field(i)) {
+			out = append(out, leavesOf(path+".", v.Field(i))...)
+		}
 	}
-	walk("", reflect.ValueOf(c).Elem())
 	return out
 }
 
@@ -76,11 +83,21 @@ func isSection(v reflect.Value) bool {
 	return !leaf
 }
 
+// mixed is a leaf that may be written as a section, too.
+type mixed interface {
+	encoding.TextUnmarshaler
+	enable() // it was written as a section
+}
+
+func isMixed(v reflect.Value) bool {
+	_, ok := v.Addr().Interface().(mixed)
+	return ok
+}
+
 // planned names keys of later versions, so that they are refused with a reason.
 func planned(path string) bool {
 	switch path {
-	case "listeners", "limits.client", "auth.chain", "auth.acl", "admin.tls", "admin.auth", "admin.metrics_auth",
-		"tls.client_ca", "tls.client_auth", "tls.crl", "tls.identity", "tls.alpn":
+	case "limits.client", "auth.acl", "admin.tls", "admin.auth", "admin.metrics_auth", "tls.crl", "tls.identity":
 		return true
 	}
 	return false
@@ -111,6 +128,9 @@ func (l leaf) setText(text string) error {
 		}
 		l.value.SetInt(n)
 	case reflect.Slice:
+		if isStructs(l) {
+			return l.setStructs(text)
+		}
 		return l.setList(splitList(text))
 	default:
 		return fmt.Errorf("a value of kind %s cannot be set", l.value.Kind())
@@ -123,6 +143,9 @@ func (l leaf) setList(items []string) error {
 		if item == "" {
 			return fmt.Errorf("an item of the list is empty")
 		}
+	}
+	if len(items) == 0 {
+		items = nil // an empty list is none
 	}
 	l.value.Set(reflect.ValueOf(items))
 	return nil
@@ -159,6 +182,9 @@ func (l leaf) text() string {
 	}
 	if list, ok := l.value.Interface().([]string); ok {
 		return "[" + strings.Join(list, ", ") + "]"
+	}
+	if isStructs(l) {
+		return fmt.Sprintf("[%d items]", l.value.Len())
 	}
 	return fmt.Sprint(l.value.Interface())
 }

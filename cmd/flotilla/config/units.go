@@ -221,6 +221,20 @@ func (r Rate) String() string {
 	return strconv.Itoa(int(r)) + "/s"
 }
 
+// UnmarshalText parses true or false; a section is parsed by the file's reader.
+func (t *ListenerTLS) UnmarshalText(b []byte) error {
+	on, err := strconv.ParseBool(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false nor a section", b)
+	}
+	*t = ListenerTLS{On: on}
+	return nil
+}
+
+func (t *ListenerTLS) enable() { t.On = true }
+
+func (t ListenerTLS) String() string { return strconv.FormatBool(t.On) }
+
 // Count is a number, or auto (zero).
 type Count int
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -30,6 +31,8 @@ func (c *Config) Validate() error {
 	c.checkAddresses(bad)
 	c.checkFormation(bad)
 	c.checkTLS(bad)
+	c.checkListeners(bad)
+	c.checkAuth(bad)
 	c.checkNumbers(bad)
 	return errors.Join(errs...)
 }
@@ -55,7 +58,7 @@ func (c *Config) checkAddresses(bad badFn) {
 		addr Addr
 	}{{"mqtt_addr", c.MQTTAddr}, {"mqtts_addr", c.MQTTSAddr}} {
 		if a.addr.On() && !a.addr.Loopback() && !c.MQTTAnonymous() {
-			bad("%s %s is beyond loopback and no authentication is configured: accept anonymous clients with --allow-anonymous, or listen on 127.0.0.1", a.key, a.addr)
+			bad("%s %s is beyond loopback and no authentication is configured: configure auth.chain, accept anonymous clients with --allow-anonymous, or listen on 127.0.0.1", a.key, a.addr)
 		}
 	}
 	if c.AdminAddr.On() && !c.AdminAddr.Loopback() && !c.AdminAnonymous() {
@@ -84,9 +87,7 @@ func (c *Config) checkFormation(bad badFn) {
 }
 
 func (c *Config) checkTLS(bad badFn) {
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		bad("tls.cert and tls.key belong together: one of them is missing")
-	}
+	c.TLS.check("tls", bad)
 	if c.MQTTSAddr.On() && c.TLS.Cert == "" {
 		bad("mqtts_addr %s needs tls.cert and tls.key", c.MQTTSAddr)
 	}
@@ -96,6 +97,76 @@ func (c *Config) checkTLS(bad badFn) {
 	}
 	if !strings.HasPrefix(c.WebSocket.Path, "/") {
 		bad("websocket.path %q must begin with /", c.WebSocket.Path)
+	}
+}
+
+// check judges the TLS of a client port.
+func (t *TLS) check(key string, bad badFn) {
+	if (t.Cert == "") != (t.Key == "") {
+		bad("%s.cert and %s.key belong together: one of them is missing", key, key)
+	}
+	asks := t.ClientAuth == "request" || t.ClientAuth == "require"
+	if asks && t.ClientCA == "" {
+		bad("%s.client_auth %s needs %s.client_ca", key, t.ClientAuth, key)
+	}
+	if !asks && t.ClientCA != "" {
+		bad("%s.client_ca is set, but clients are not asked for certificates: set %s.client_auth to request or require", key, key)
+	}
+}
+
+func (c *Config) checkListeners(bad badFn) {
+	names := map[string]bool{"mqtt": true, "mqtts": true, "admin": true}
+	for i := range c.Listeners {
+		l, key := &c.Listeners[i], fmt.Sprintf("listeners[%d]", i)
+		switch {
+		case l.Name == "":
+			bad("%s.name is missing", key)
+		case names[l.Name]:
+			bad("%s.name %q is taken", key, l.Name)
+		}
+		names[l.Name] = true
+		switch {
+		case !l.Addr.On():
+			bad("%s.addr is missing", key)
+		case !l.Addr.Loopback() && !c.MQTTAnonymous():
+			bad("%s.addr %s is beyond loopback and no authentication is configured: configure auth.chain, accept anonymous clients with --allow-anonymous, or listen on 127.0.0.1", key, l.Addr)
+		}
+		if l.TLS.On && !l.TLS.Set() && !c.TLS.Set() {
+			bad("%s.tls needs a certificate: give it cert and key, or set tls.cert and tls.key", key)
+		}
+		l.TLS.check(key+".tls", bad)
+		proxied := l.ProxyProtocol != "" && l.ProxyProtocol != "off"
+		if proxied != (len(l.TrustedProxies) > 0) {
+			bad("%s: proxy_protocol and trusted_proxies belong together: one of them is missing", key)
+		}
+		for _, p := range l.TrustedProxies {
+			if !isNetwork(p) {
+				bad("%s.trusted_proxies: %q is no network, for example 10.0.0.0/8", key, p)
+			}
+		}
+		if p := l.WebSocket.Path; p != "" && !strings.HasPrefix(p, "/") {
+			bad("%s.websocket.path %q must begin with /", key, p)
+		}
+	}
+}
+
+// isNetwork accepts a prefix or a single address.
+func isNetwork(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	_, err := netip.ParsePrefix(s)
+	return err == nil
+}
+
+func (c *Config) checkAuth(bad badFn) {
+	for i, b := range c.Auth.Chain {
+		switch {
+		case b.Type == "":
+			bad("auth.chain[%d].type is missing: use file", i)
+		case b.Path == "":
+			bad("auth.chain[%d].path is missing: name a users file", i)
+		}
 	}
 }
 
