@@ -30,6 +30,12 @@ type hello struct {
 	Expect int        `json:"expect"`
 	Agreed *agreement `json:"agreed,omitempty"`
 	Formed bool       `json:"formed"`
+	// Joining asks to be let into a cluster that exists, Token is the permission. The answer has Admitted and the
+	// members in Agreed, or Refused, the reason why asking again will not help.
+	Joining  bool   `json:"joining,omitempty"`
+	Token    string `json:"token,omitempty"`
+	Admitted bool   `json:"admitted,omitempty"`
+	Refused  string `json:"refused,omitempty"`
 }
 
 // formation makes one cluster out of N empty nodes.
@@ -49,7 +55,10 @@ type formation struct {
 
 // run returns once the identity is formed.
 func (f *formation) run(ctx context.Context, h *helloServer) error {
-	if f.cfg.BootstrapExpect <= 1 {
+	switch {
+	case len(f.cfg.Join) > 0 && f.cfg.BootstrapExpect == 0:
+		return f.join(ctx, h)
+	case f.cfg.BootstrapExpect <= 1:
 		return f.formAlone()
 	}
 	seen := map[string]hello{}
@@ -63,6 +72,9 @@ func (f *formation) run(ctx context.Context, h *helloServer) error {
 				continue
 			}
 			seen[peer.Self.ID] = peer
+			if f.id.Agreed == nil && peer.Formed && peer.Agreed != nil && !peer.Agreed.has(f.id.NodeID) {
+				return f.join(ctx, h) // there is a cluster: this node is late, or an addition
+			}
 		}
 		if n := len(seen) + 1; n != lastReport {
 			lastReport = n
@@ -172,6 +184,10 @@ func (f *formation) hello() hello {
 }
 
 func (f *formation) ask(ctx context.Context, addr string) (hello, error) {
+	return f.say(ctx, addr, f.hello())
+}
+
+func (f *formation) say(ctx context.Context, addr string, h hello) (hello, error) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	conn, err := f.dial(ctx, addr)
@@ -182,7 +198,7 @@ func (f *formation) ask(ctx context.Context, addr string) (hello, error) {
 	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return hello{}, err
 	}
-	if err := json.NewEncoder(conn).Encode(f.hello()); err != nil {
+	if err := json.NewEncoder(conn).Encode(h); err != nil {
 		return hello{}, err
 	}
 	return readHello(conn)

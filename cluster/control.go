@@ -36,6 +36,7 @@ type control struct {
 	group   atomic.Pointer[raftfsm.Group]
 	lead    atomic.Pointer[controlLead]
 	agreed  *agreement
+	lost    lostBook
 }
 
 // controlLead exists while this node leads the control group.
@@ -46,7 +47,7 @@ type controlLead struct {
 }
 
 func newControl(n *Node) *control {
-	return &control{n: n, mach: state.NewControl(), changed: make(chan struct{}, 1), book: newLeaseBook()}
+	return &control{n: n, mach: state.NewControl(), changed: make(chan struct{}, 1), book: newLeaseBook(), lost: lostBook{after: n.cfg.Membership.ReplaceAfter}}
 }
 
 // view is what this replica knows, never nil. It may be older than the group's.
@@ -54,9 +55,11 @@ func (c *control) view() *state.ControlView { return c.mach.View() }
 
 func (c *control) open(a *agreement) error {
 	c.agreed = a
-	members := make([]raftfsm.Member, len(a.Members))
+	var members []raftfsm.Member // who joined waits to be added
 	for i, m := range a.Members {
-		members[i] = raftfsm.Member{ID: m.ID, Voter: i < maxControlVoters}
+		if !c.n.ident.Joined {
+			members = append(members, raftfsm.Member{ID: m.ID, Voter: i < maxControlVoters})
+		}
 	}
 	g, err := c.n.host.OpenGroup(raftfsm.GroupConfig{
 		ID: 0, Control: true, Machine: &controlMachine{c}, Layer: c.n.port.GroupLayer(0), Bootstrap: members,
@@ -111,8 +114,11 @@ func (c *control) onLeader(leading bool, term uint64) {
 		defer close(l.done)
 		watch := make(chan struct{})
 		go func() { defer close(watch); c.watchLeases(ctx, l) }()
+		keep := make(chan struct{})
+		go func() { defer close(keep); c.reconcile(ctx, l) }()
 		l.merge.run(ctx)
 		<-watch
+		<-keep
 	}()
 	if c.view().ClusterID == "" {
 		c.form(l)
@@ -134,7 +140,7 @@ func (c *control) form(l *controlLead) {
 		ClusterID: c.agreed.ClusterID, Nodes: nodes, Shards: uint32(s.Shards), Replicas: uint32(s.Replicas), Settings: s.encode(),
 	})
 	for shard := 1; shard <= s.Shards; shard++ {
-		body = command.AppendPlace(body, &command.Place{Shard: uint32(shard), Replicas: placeShard(stores, shard, s.Replicas)})
+		body = command.AppendPlace(body, &command.Place{Shard: uint32(shard), Replicas: placeShard(stores, shard, s.Replicas), Founding: true})
 	}
 	l.propose(body, func(err error) {
 		if err != nil {
@@ -196,6 +202,9 @@ func hasRole(roles []string, role string) bool {
 	}
 	return false
 }
+
+// errRetired stands for a renewal that is not wanted any more.
+var errRetired = errors.New("this node has given its lease back for good")
 
 // errNotControlLeader is what another node answers; it is asked no more.
 var errNotControlLeader = errors.New("not the leader of the control group")
@@ -260,7 +269,10 @@ func (n *Node) keepLease() {
 	tick := time.NewTicker(n.cfg.Lease.Renew)
 	defer tick.Stop()
 	for {
-		err := n.renewOnce()
+		err := errRetired
+		if !n.retired.Load() {
+			err = n.renewOnce()
+		}
 		wait := tick.C
 		if err != nil {
 			n.lg.Debug("lease renewal failed", zap.Error(err))

@@ -84,9 +84,11 @@ func (n *Node) openShards(v *state.ControlView) {
 }
 
 func (n *Node) openShard(id uint32, v *state.ControlView) error {
-	members := make([]raftfsm.Member, 0, len(v.Placement[id]))
+	var members []raftfsm.Member // a later replica waits until the leader adds it
 	for _, node := range v.Placement[id] {
-		members = append(members, raftfsm.Member{ID: node, Voter: true})
+		if v.Founding[id] {
+			members = append(members, raftfsm.Member{ID: node, Voter: true})
+		}
 	}
 	mach := state.NewShard(id, state.Options{Settings: shardSettings(v)})
 	r := &shardReplica{id: id, mach: mach, clock: new(groupClock)}

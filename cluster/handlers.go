@@ -20,6 +20,10 @@ const (
 	queryRetained  byte = 3
 	queryStatus    byte = 4
 	queryLeave     byte = 5
+	queryShares    byte = 6
+	queryMember    byte = 16
+	queryGroup     byte = 17
+	queryTransfer  byte = 18
 )
 
 // queryTimeout bounds the work for one query on the node that answers it. The
@@ -222,6 +226,8 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 		return nil, l.effective(ctx, index, gate)
 	case queryRetained:
 		return n.answerRetained(ctx, d)
+	case queryShares:
+		return n.answerShares(d)
 	case queryStatus:
 		return n.answerStatus()
 	case queryLeave:
@@ -230,6 +236,10 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 			return nil, err
 		}
 		return nil, n.control.leave(node, inc)
+	case queryMember:
+		return n.answerMember(ctx, d.b)
+	case queryGroup, queryTransfer:
+		return n.answerGroup(ctx, q, d)
 	default:
 		return n.answerAdmin(ctx, q, d)
 	}

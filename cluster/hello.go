@@ -10,6 +10,9 @@ import (
 // helloServer answers hellos with what this node has agreed to, also long
 // after the cluster was formed: a late member still has to learn of it.
 type helloServer struct {
+	// admit answers a node that wants to join; set before the port accepts.
+	admit func(*hello) hello
+
 	mu   sync.Mutex
 	last hello // guarded by mu
 }
@@ -32,8 +35,13 @@ func (h *helloServer) serve(conn net.Conn) {
 	if conn.SetDeadline(time.Now().Add(helloTimeout)) != nil {
 		return
 	}
-	if _, err := readHello(conn); err != nil {
+	asked, err := readHello(conn)
+	if err != nil {
 		return
 	}
-	_ = json.NewEncoder(conn).Encode(h.get()) // the asker retries
+	answer := h.get()
+	if asked.Joining && h.admit != nil {
+		answer = h.admit(&asked)
+	}
+	_ = json.NewEncoder(conn).Encode(answer) // the asker retries
 }

@@ -32,6 +32,8 @@ type identity struct {
 	Agreed *agreement `json:"agreed,omitempty"`
 	// Formed is set once all members of the list were seen to have agreed.
 	Formed bool `json:"formed"`
+	// Joined says that this node came into a cluster that existed: it founded no group.
+	Joined bool `json:"joined,omitempty"`
 	// Shards and Settings are what the control group said when this node opened
 	// its first replica. They never change, and let a restart open its replicas
 	// while the control group still elects a leader.

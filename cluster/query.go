@@ -169,7 +169,9 @@ func (n *Node) askStatus(ctx context.Context, v *state.ControlView) map[string]*
 	return answers
 }
 
-func (n *Node) ready() bool { return n.serving.Load() && n.mayRoute() && !n.stopped.Load() }
+func (n *Node) ready() bool {
+	return n.serving.Load() && n.mayRoute() && !n.stopped.Load() && !n.drained.Load()
+}
 
 // LiveChecks say whether the process makes progress. They never ask for a majority.
 func (n *Node) LiveChecks() []Check {
@@ -199,6 +201,7 @@ func (n *Node) ReadyChecks() []Check {
 		check("lease", n.lease.held(), "the lease is not held: no majority of the control group can be reached"),
 		check("routes", missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),
 		check("listeners", n.serving.Load(), "client listeners are not up"),
+		check("drain", !n.drained.Load(), "an operator has drained this node (flotilla node undrain)"),
 		check("not_draining", !n.stopped.Load(), "the node is stopping"),
 	)
 }

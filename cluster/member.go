@@ -1,0 +1,526 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+)
+
+// What operators may ask of the membership. Any node takes the question; the control leader judges it, because guards
+// must see the newest state, and commits the decision. What follows from it is the work of reconcile.go, and goes on
+// after a change of leader.
+
+// The codes of a GuardError.
+const (
+	GuardQuorum    = "quorum-at-risk"
+	GuardBusy      = "operation-in-progress"
+	GuardConflict  = "conflict"
+	GuardNotFound  = "not-found"
+	GuardForbidden = "forbidden"
+	GuardInvalid   = "invalid"
+)
+
+// GuardError is a refusal: the cluster is asked for something that would harm it, or that makes no sense.
+type GuardError struct {
+	// Code is one of the Guard constants.
+	Code string `json:"code"`
+	// Detail says why, and what to do instead.
+	Detail string `json:"detail"`
+}
+
+// Error implements error.
+func (e *GuardError) Error() string { return e.Detail }
+
+func refuse(code, format string, args ...any) error {
+	return &GuardError{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// OperationStatus is an operation as operators see it. Its JSON is a contract.
+type OperationStatus struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"` // remove, drain, replace, rebalance
+	Node      string    `json:"node,omitempty"`
+	With      string    `json:"with,omitempty"`
+	State     string    `json:"state"` // running, done, failed, cancelled
+	Progress  string    `json:"progress"`
+	Done      uint32    `json:"done"`
+	Total     uint32    `json:"total"`
+	Error     string    `json:"error,omitempty"`
+	StartedAt time.Time `json:"started_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Warnings  []string  `json:"warnings,omitempty"`
+}
+
+// TokenStatus is a join token as operators see it. Secret is set once, when it was made.
+type TokenStatus struct {
+	ID        string     `json:"id"`
+	Secret    string     `json:"token,omitempty"`
+	Uses      uint32     `json:"uses"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
+
+// memberVerb says what a memberRequest wants.
+type memberVerb string
+
+const (
+	memberAdmit     memberVerb = "admit"
+	memberDrain     memberVerb = "drain"
+	memberDrained   memberVerb = "drained" // the node itself says so
+	memberUndrain   memberVerb = "undrain"
+	memberRemove    memberVerb = "remove"
+	memberRebalance memberVerb = "rebalance"
+	memberCancel    memberVerb = "cancel"
+	memberToken     memberVerb = "token"
+	memberRevoke    memberVerb = "revoke"
+)
+
+// memberRequest is what one node asks the control leader.
+type memberRequest struct {
+	Do        memberVerb    `json:"do"`
+	Node      string        `json:"node,omitempty"`
+	With      string        `json:"with,omitempty"`
+	DryRun    bool          `json:"dry_run,omitempty"`
+	Admit     *command.Node `json:"admit,omitempty"`
+	TokenHash []byte        `json:"token_hash,omitempty"`
+	ID        string        `json:"id,omitempty"` // of a token or an operation
+	Uses      uint32        `json:"uses,omitempty"`
+	TTL       time.Duration `json:"ttl,omitempty"`
+}
+
+// memberReply is its answer.
+type memberReply struct {
+	Operation *OperationStatus `json:"operation,omitempty"`
+	Token     *TokenStatus     `json:"token,omitempty"`
+	Guard     *GuardError      `json:"guard,omitempty"`
+}
+
+// DrainNode sends a node's clients and leaderships away until UndrainNode. It stays a member and keeps its replicas.
+// Draining what is drained is no error. Errors: *GuardError, ErrNoLeader.
+func (n *Node) DrainNode(ctx context.Context, id string, dryRun bool) (OperationStatus, error) {
+	return n.operate(ctx, memberRequest{Do: memberDrain, Node: id, DryRun: dryRun})
+}
+
+// UndrainNode lets a drained node serve again.
+func (n *Node) UndrainNode(ctx context.Context, id string) error {
+	_, err := n.askControl(ctx, memberRequest{Do: memberUndrain, Node: id})
+	return err
+}
+
+// RemoveNode takes a node out for good, alive or dead: its replicas go elsewhere first. with names the node that
+// should take them, "" for any. Asking again while it is under way returns the same operation.
+func (n *Node) RemoveNode(ctx context.Context, id, with string, dryRun bool) (OperationStatus, error) {
+	return n.operate(ctx, memberRequest{Do: memberRemove, Node: id, With: with, DryRun: dryRun})
+}
+
+// Rebalance plans to spread replicas evenly; without dryRun it happens by itself.
+func (n *Node) Rebalance(ctx context.Context, dryRun bool) (OperationStatus, error) {
+	return n.operate(ctx, memberRequest{Do: memberRebalance, DryRun: dryRun})
+}
+
+// CancelOperation stops an operation where that is still possible.
+func (n *Node) CancelOperation(ctx context.Context, id string) (OperationStatus, error) {
+	return n.operate(ctx, memberRequest{Do: memberCancel, ID: id})
+}
+
+// Operations are the operations that are known here, newest first.
+func (n *Node) Operations() []OperationStatus {
+	ops := n.control.view().Operations
+	out := make([]OperationStatus, 0, len(ops))
+	for i := len(ops) - 1; i >= 0; i-- {
+		out = append(out, operationStatus(&ops[i]))
+	}
+	return out
+}
+
+// CreateToken makes a join token that lets uses nodes in within ttl (0: for ever). The secret is shown this once.
+func (n *Node) CreateToken(ctx context.Context, uses uint32, ttl time.Duration) (TokenStatus, error) {
+	secret, err := NewJoinSecret()
+	if err != nil {
+		return TokenStatus{}, err
+	}
+	sum := sha256.Sum256([]byte(secret))
+	reply, err := n.askControl(ctx, memberRequest{Do: memberToken, ID: "t-" + hex.EncodeToString(sum[:4]), TokenHash: sum[:], Uses: uses, TTL: ttl})
+	if err != nil {
+		return TokenStatus{}, err
+	}
+	reply.Token.Secret = secret
+	return *reply.Token, nil
+}
+
+// RevokeToken takes a join token back.
+func (n *Node) RevokeToken(ctx context.Context, id string) error {
+	_, err := n.askControl(ctx, memberRequest{Do: memberRevoke, ID: id})
+	return err
+}
+
+// Tokens are the join tokens that are known here.
+func (n *Node) Tokens() []TokenStatus {
+	v := n.control.view()
+	out := make([]TokenStatus, 0, len(v.Tokens))
+	for _, id := range sortedKeys(v.Tokens) {
+		out = append(out, tokenStatus(v.Tokens[id]))
+	}
+	return out
+}
+
+// NewJoinSecret makes the secret of a join token: 192 random bits.
+func NewJoinSecret() (string, error) {
+	b := make([]byte, 24)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("make a token: %w", err)
+	}
+	return "flotilla-" + base64.RawURLEncoding.EncodeToString(b), nil
+}
+
+func (n *Node) operate(ctx context.Context, req memberRequest) (OperationStatus, error) {
+	reply, err := n.askControl(ctx, req)
+	if err != nil {
+		return OperationStatus{}, err
+	}
+	if reply.Operation == nil {
+		return OperationStatus{State: command.OperationDone.String()}, nil
+	}
+	return *reply.Operation, nil
+}
+
+// askControl puts a question to the control leader, here or elsewhere.
+func (n *Node) askControl(ctx context.Context, req memberRequest) (memberReply, error) {
+	leader := n.leaderOf(0)
+	switch leader {
+	case "":
+		return memberReply{}, ErrNoLeader
+	case n.id:
+		return n.control.judge(ctx, req)
+	}
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return memberReply{}, err
+	}
+	resp, err := n.query(ctx, leader, queryMember, raw)
+	if err != nil {
+		return memberReply{}, err
+	}
+	var reply memberReply
+	if err := json.Unmarshal(resp, &reply); err != nil {
+		return memberReply{}, errFrame
+	}
+	if reply.Guard != nil {
+		return memberReply{}, reply.Guard
+	}
+	return reply, nil
+}
+
+// answerMember is the control leader's side of askControl.
+func (n *Node) answerMember(ctx context.Context, raw []byte) ([]byte, error) {
+	var req memberRequest
+	if err := json.Unmarshal(raw, &req); err != nil {
+		return nil, errFrame
+	}
+	reply, err := n.control.judge(ctx, req)
+	var g *GuardError
+	if errors.As(err, &g) {
+		reply, err = memberReply{Guard: g}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(reply)
+}
+
+// judge decides on the control leader.
+func (c *control) judge(ctx context.Context, req memberRequest) (memberReply, error) {
+	l := c.lead.Load()
+	if l == nil {
+		return memberReply{}, errNotControlLeader
+	}
+	// What this leader has not applied yet may change the answer.
+	if err := c.barrier(ctx); err != nil {
+		return memberReply{}, err
+	}
+	switch req.Do {
+	case memberAdmit:
+		return memberReply{}, c.admit(ctx, l, req)
+	case memberToken:
+		return c.makeToken(ctx, l, req)
+	case memberRevoke:
+		code, err := l.commit(ctx, command.AppendDropToken(nil, &command.DropToken{ID: req.ID}))
+		if err == nil && code == command.NoMatch {
+			err = refuse(GuardNotFound, "there is no join token %s", req.ID)
+		}
+		return memberReply{}, err
+	case memberDrain, memberDrained, memberUndrain, memberRemove, memberRebalance, memberCancel:
+		return c.changeMember(ctx, l, req)
+	}
+	return memberReply{}, fmt.Errorf("%w: member request %q", errFrame, req.Do)
+}
+
+// commit proposes one command and returns its result.
+func (l *controlLead) commit(ctx context.Context, cmd []byte) (command.ResultCode, error) {
+	type answer struct {
+		code command.ResultCode
+		err  error
+	}
+	ch := make(chan answer, 1)
+	l.merge.submit(command.AppendBatch(nil, &command.BatchHeader{}, cmd), func(res command.BatchResult, _ uint64, err error) {
+		if err != nil {
+			ch <- answer{err: err}
+			return
+		}
+		rs, err := command.DecodeResults(res.Results, 1)
+		if err != nil || len(rs) == 0 {
+			ch <- answer{err: errFrame}
+			return
+		}
+		// Of several commands the first refusal counts.
+		code := rs[0].Code
+		for _, r := range rs {
+			if r.Code != command.OK {
+				code = r.Code
+				break
+			}
+		}
+		ch <- answer{code: code}
+	})
+	select {
+	case a := <-ch:
+		return a.code, a.err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+func (c *control) admit(ctx context.Context, l *controlLead, req memberRequest) error {
+	if req.Admit == nil {
+		return errFrame
+	}
+	code, err := l.commit(ctx, command.AppendAdmit(nil, &command.Admit{Node: *req.Admit, TokenHash: req.TokenHash}))
+	if err != nil {
+		return err
+	}
+	id := req.Admit.ID
+	switch code {
+	case command.OK, command.Duplicate:
+		c.n.lg.Info("node is admitted", zap.String("event", "node.joining"), zap.String("peer", id), zap.String("addr", req.Admit.ClusterAddr))
+		return nil
+	case command.Denied:
+		return refuse(GuardForbidden, "the join token is unknown, expired or used up: make a new one with flotilla cluster token create")
+	default:
+		if rec := c.view().Nodes[id]; rec != nil && rec.State == command.NodeRemoved {
+			return refuse(GuardConflict, "node %s was removed from this cluster and its id is never used again: start with an empty directory under another --node-id", id)
+		}
+		return refuse(GuardConflict, "the id %s belongs to a member of this cluster: if its disk was lost, remove it (flotilla node remove %s) and start under another --node-id", id, id)
+	}
+}
+
+func (c *control) makeToken(ctx context.Context, l *controlLead, req memberRequest) (memberReply, error) {
+	t := command.JoinToken{ID: req.ID, Hash: req.TokenHash, Uses: max(1, req.Uses)}
+	if req.TTL > 0 {
+		t.ExpiresAt = c.n.now() + req.TTL.Milliseconds()
+	}
+	code, err := l.commit(ctx, command.AppendPutToken(nil, &command.PutToken{Token: t}))
+	if err != nil {
+		return memberReply{}, err
+	}
+	if code != command.OK {
+		return memberReply{}, refuse(GuardConflict, "the token could not be stored: %s", code)
+	}
+	st := tokenStatus(&t)
+	return memberReply{Token: &st}, nil
+}
+
+func tokenStatus(t *command.JoinToken) TokenStatus {
+	out := TokenStatus{ID: t.ID, Uses: t.Uses}
+	if t.ExpiresAt != 0 {
+		at := time.UnixMilli(t.ExpiresAt).UTC()
+		out.ExpiresAt = &at
+	}
+	return out
+}
+
+func operationStatus(o *command.Operation) OperationStatus {
+	return OperationStatus{
+		ID: o.ID, Kind: o.Kind, Node: o.Node, With: o.Other, State: o.State.String(), Progress: o.Progress, Done: o.Done, Total: o.Total,
+		Error: o.Error, StartedAt: time.UnixMilli(o.StartedAt).UTC(), UpdatedAt: time.UnixMilli(o.UpdatedAt).UTC(),
+	}
+}
+
+// changeMember judges what concerns one node.
+func (c *control) changeMember(ctx context.Context, l *controlLead, req memberRequest) (memberReply, error) {
+	v := c.view()
+	switch req.Do {
+	case memberCancel:
+		return c.cancelOperation(ctx, l, v, req.ID)
+	case memberRebalance:
+		return c.planBalance(v), nil
+	}
+	rec := v.Nodes[req.Node]
+	if rec == nil || rec.State == command.NodeRemoved && req.Do != memberRemove {
+		return memberReply{}, refuse(GuardNotFound, "there is no node %s in this cluster", req.Node)
+	}
+	switch req.Do {
+	case memberDrain:
+		return c.drain(ctx, l, v, rec, req.DryRun)
+	case memberDrained:
+		return c.drained(ctx, l, v, rec)
+	case memberUndrain:
+		return c.undrain(ctx, l, v, rec)
+	default:
+		return c.remove(ctx, l, v, rec, req)
+	}
+}
+
+func (c *control) drain(ctx context.Context, l *controlLead, v *state.ControlView, rec *state.NodeInfo, dryRun bool) (memberReply, error) {
+	switch rec.State {
+	case command.NodeDraining, command.NodeDrained:
+		return runningFor(v, "drain", rec.ID), nil
+	case command.NodeReady:
+	default:
+		return memberReply{}, refuse(GuardConflict, "node %s is %s: only a ready node can be drained", rec.ID, rec.Status())
+	}
+	if others := readyGateways(v, rec.ID); others == 0 {
+		return memberReply{}, refuse(GuardQuorum, "node %s is the last one that accepts clients: add a node before you drain it", rec.ID)
+	}
+	if err := c.guardLeaders(v, rec.ID); err != nil {
+		return memberReply{}, err
+	}
+	op := c.newOperation("drain", rec.ID, "", 1)
+	return c.begin(ctx, l, op, command.NodeDraining, dryRun, nil)
+}
+
+// drained ends a drain: the node says that nothing is left on it.
+func (c *control) drained(ctx context.Context, l *controlLead, v *state.ControlView, rec *state.NodeInfo) (memberReply, error) {
+	if rec.State != command.NodeDraining {
+		return memberReply{}, nil
+	}
+	cmd := command.AppendSetNodeState(nil, &command.SetNodeState{Node: rec.ID, State: command.NodeDrained})
+	if run, ok := v.Running(); ok && run.Kind == "drain" && run.Node == rec.ID {
+		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: c.ended(run, command.OperationDone, "the node serves nobody and leads nothing")})
+	}
+	_, err := l.commit(ctx, cmd)
+	return memberReply{}, err
+}
+
+func (c *control) undrain(ctx context.Context, l *controlLead, v *state.ControlView, rec *state.NodeInfo) (memberReply, error) {
+	switch rec.State {
+	case command.NodeReady:
+		return memberReply{}, nil
+	case command.NodeDraining, command.NodeDrained:
+	default:
+		return memberReply{}, refuse(GuardConflict, "node %s is %s, not drained", rec.ID, rec.Status())
+	}
+	cmd := command.AppendSetNodeState(nil, &command.SetNodeState{Node: rec.ID, State: command.NodeReady})
+	if run, ok := v.Running(); ok && run.Kind == "drain" && run.Node == rec.ID {
+		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: c.ended(run, command.OperationCancelled, "the node was undrained")})
+	}
+	_, err := l.commit(ctx, cmd)
+	return memberReply{}, err
+}
+
+func (c *control) remove(ctx context.Context, l *controlLead, v *state.ControlView, rec *state.NodeInfo, req memberRequest) (memberReply, error) {
+	if rec.State == command.NodeRemoved || rec.State == command.NodeRemoving {
+		return runningFor(v, "", rec.ID), nil
+	}
+	if with := req.With; with != "" {
+		k := v.Nodes[with]
+		if k == nil || k.State != command.NodeReady || !k.Up || !hasRole(k.Roles, RoleStore) || with == rec.ID {
+			return memberReply{}, refuse(GuardInvalid, "node %s cannot take over: it must be another node that is ready and has the role store", with)
+		}
+	}
+	warnings, err := c.guardRemoval(v, rec.ID)
+	if err != nil {
+		return memberReply{}, err
+	}
+	kind := "remove"
+	if req.With != "" {
+		kind = "replace"
+	}
+	replicas := 0
+	for _, nodes := range v.Placement {
+		if contains(nodes, rec.ID) {
+			replicas++
+		}
+	}
+	op := c.newOperation(kind, rec.ID, req.With, uint32(replicas)+2)
+	return c.begin(ctx, l, op, command.NodeRemoving, req.DryRun, warnings)
+}
+
+// begin commits a decision and the operation that shows it.
+func (c *control) begin(ctx context.Context, l *controlLead, op command.Operation, to command.NodeState, dryRun bool, warnings []string) (memberReply, error) {
+	if run, ok := c.view().Running(); ok {
+		return memberReply{}, refuse(GuardBusy, "operation %s (%s of %s) is running: wait for it (flotilla operation show %s), or cancel it", run.ID, run.Kind, run.Node, run.ID)
+	}
+	st := operationStatus(&op)
+	st.Warnings = warnings
+	if dryRun {
+		st.ID, st.State, st.Progress = "", "", "nothing was changed"
+		return memberReply{Operation: &st}, nil
+	}
+	cmd := command.AppendPutOperation(nil, &command.PutOperation{Operation: op})
+	cmd = command.AppendSetNodeState(cmd, &command.SetNodeState{Node: op.Node, State: to})
+	code, err := l.commit(ctx, cmd)
+	switch {
+	case err != nil:
+		return memberReply{}, err
+	case code == command.Full:
+		return memberReply{}, refuse(GuardBusy, "another operation has just begun")
+	}
+	c.n.lg.Info("operation begins", zap.String("event", "node.draining"), zap.String("op", op.ID), zap.String("kind", op.Kind), zap.String("peer", op.Node))
+	return memberReply{Operation: &st}, nil
+}
+
+func (c *control) cancelOperation(ctx context.Context, l *controlLead, v *state.ControlView, id string) (memberReply, error) {
+	op, ok := v.Operation(id)
+	if !ok {
+		return memberReply{}, refuse(GuardNotFound, "there is no operation %s", id)
+	}
+	if op.State == command.OperationRunning {
+		op = c.ended(op, command.OperationCancelled, "cancelled by an operator")
+		cmd := command.AppendPutOperation(nil, &command.PutOperation{Operation: op})
+		if rec := v.Nodes[op.Node]; rec != nil && (rec.State == command.NodeDraining || rec.State == command.NodeRemoving) {
+			cmd = command.AppendSetNodeState(cmd, &command.SetNodeState{Node: op.Node, State: command.NodeReady})
+		}
+		if _, err := l.commit(ctx, cmd); err != nil {
+			return memberReply{}, err
+		}
+	}
+	st := operationStatus(&op)
+	return memberReply{Operation: &st}, nil
+}
+
+func (c *control) newOperation(kind, node, other string, total uint32) command.Operation {
+	now := c.n.now()
+	return command.Operation{
+		ID: fmt.Sprintf("op-%013d-%s", now, randomHex(2)), Kind: kind, Node: node, Other: other, State: command.OperationRunning,
+		Progress: "begins", Total: total, StartedAt: now, UpdatedAt: now,
+	}
+}
+
+func (c *control) ended(op command.Operation, st command.OperationState, why string) command.Operation {
+	op.State, op.Progress, op.UpdatedAt = st, why, c.n.now()
+	if st == command.OperationDone {
+		op.Done = op.Total
+	}
+	return op
+}
+
+// runningFor is the operation that concerns a node, the newest one.
+func runningFor(v *state.ControlView, kind, node string) memberReply {
+	for i := len(v.Operations) - 1; i >= 0; i-- {
+		if o := v.Operations[i]; o.Node == node && (kind == "" || o.Kind == kind) {
+			st := operationStatus(&o)
+			return memberReply{Operation: &st}
+		}
+	}
+	return memberReply{}
+}
