@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -93,6 +94,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	at := session.Attached{
 		Ref:     command.SessionRef{SessionKey: req.Key, Epoch: res.Epoch},
 		Present: res.Present, Subs: res.Subs, AwaitingRelease: res.AwaitingRelease, ExpiryS: res.ExpiryS,
+		Replays: pendingReplays(res.Subs, res.Replays),
 	}
 	if res.Present && len(res.Subs) > 0 {
 		// I10: what the session holds is routable before CONNACK.
@@ -128,6 +130,7 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 	granted := make([]session.Granted, len(subs))
 	for i := range granted {
 		granted[i] = session.Granted{Code: res.Codes[i], Existed: i < len(res.Existed) && res.Existed[i]}
+		granted[i].Replay = slices.ContainsFunc(res.Replays, func(p command.PendingReplay) bool { return p.Filter == subs[i].Filter })
 	}
 	return granted, nil
 }
@@ -149,11 +152,6 @@ func (n *Node) Unsubscribe(ctx context.Context, ref command.SessionRef, filters 
 // Ack implements session.Inbox.
 func (n *Node) Ack(ref command.SessionRef, a session.Ack, done func(error)) {
 	n.lane(n.sessionShard(ref.SessionKey)).ack(ref, a.SentTo, a.Done, a.Received, done)
-}
-
-// Replay implements session.Inbox.
-func (n *Node) Replay(context.Context, command.SessionRef, session.ReplayPage) error {
-	return session.ErrUnavailable // not yet: no Granted asks for it
 }
 
 // refusal maps a result that is no success to what session understands.

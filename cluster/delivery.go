@@ -187,6 +187,10 @@ func (n *Node) askEffective(ctx context.Context, shard uint32, index, gate uint6
 // Retained implements session.Retained. One page is read from every shard that
 // may hold matches, merged in topic order.
 func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit int) ([]command.Message, string, error) {
+	if isSysFilter(filter) {
+		msgs, next := n.sys.retained(filter, after, limit)
+		return msgs, next, nil
+	}
 	if !n.mayRoute() {
 		return nil, "", session.ErrUnavailable
 	}
