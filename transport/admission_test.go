@@ -120,6 +120,7 @@ func TestHalfOpenConnectionsKeepNobodyOut(t *testing.T) {
 			if d := greet(t, x, p, secure); d > c.most {
 				t.Errorf("%s: a new client waited %v", name, d)
 			}
+			synctest.Wait()
 			mustWrite(t, old, "ping!")
 			mustRead(t, old, "ping!")
 			if n := rejected(t, reg, reasonEvicted); n < 150 {
@@ -261,7 +262,9 @@ func TestPortsShareAnAdmission(t *testing.T) {
 			mustRead(t, mustAccept(t, ports[1]), "\x10")
 		}
 		conn := dialRaw(t, hub.Node("x"), ports[0].Addr())
-		if _, err := conn.Read(make([]byte, 1)); err == nil || rejected(t, reg, reasonTooMany) != 1 {
+		_, err := conn.Read(make([]byte, 1))
+		synctest.Wait()
+		if err == nil || rejected(t, reg, reasonTooMany) != 1 {
 			t.Errorf("a seventh connection: %v", err)
 		}
 		ports[0].Close()
@@ -285,6 +288,7 @@ func TestConnectionLimitEvictsTheSilent(t *testing.T) {
 		}
 		time.Sleep(evictSilent)
 		greet(t, hub.Node("x"), p, nil)
+		synctest.Wait() // who held it counts it
 		if rejected(t, reg, reasonEvicted) != 1 || rejected(t, reg, reasonTooMany) != 0 {
 			t.Errorf("%v evicted, %v too many", rejected(t, reg, reasonEvicted), rejected(t, reg, reasonTooMany))
 		}
