@@ -71,7 +71,7 @@ func (c *Conn) complete(slot qos.Slot, ow owed, o Outcome) {
 		c.closeLocked(causeOfError(err, "publish is not committed"))
 		return
 	}
-	ow.Code = byte(code)
+	ow.Code, ow.why = byte(code), o.Reason
 	if c.acks.Done(slot, ow) {
 		c.sendAcksLocked()
 	}
@@ -92,7 +92,11 @@ func (c *Conn) sendAcksLocked() {
 		}
 		c.in.Acked(a.Ack)
 		if code.Failed() && a.Kind != qos.Pubcomp {
-			c.srv.m.refused.WithLabelValues(refusalLabel(code)).Inc()
+			why := a.why
+			if why == "" {
+				why = refusalLabel(code)
+			}
+			c.srv.m.refused.WithLabelValues(why).Inc()
 			if c.version != mqtt.V5 {
 				// 3.x has no negative acknowledgement.
 				c.closeLocked(cause{kind: closeRefused, msg: "publish refused: " + code.String()})

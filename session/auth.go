@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
@@ -104,11 +105,32 @@ func (c *Conn) authenticate(ctx context.Context, cn *mqtt.Connect, id string, ac
 	} else {
 		p, err = c.srv.cfg.Authenticator.Authenticate(ctx, cr)
 	}
+	c.srv.countAuth(cn, err)
 	if err != nil {
 		return authError(err)
 	}
 	c.ident = Identity{Principal: p, ClientID: id}
 	return nil
+}
+
+// countAuth counts how an authentication ended.
+func (s *Server) countAuth(cn *mqtt.Connect, err error) {
+	what := "anonymous"
+	switch {
+	case cn.AuthMethod != "":
+		what = "enhanced"
+	case cn.HasUsername || cn.HasPassword:
+		what = "password"
+	}
+	var r *RefusedError
+	how := "error"
+	switch {
+	case err == nil:
+		how = "ok"
+	case errors.As(err, &r), errors.Is(err, ErrBadCredentials), errors.Is(err, ErrNotAuthorized), errors.Is(err, ErrBadAuthMethod):
+		how = "denied"
+	}
+	s.m.auth.WithLabelValues(what, how).Inc()
 }
 
 // enhanced runs the exchange of an authentication method until it has
@@ -137,6 +159,9 @@ func (c *Conn) enhanced(ctx context.Context, cn *mqtt.Connect, cr *Credentials, 
 		pkt, err := c.rd.Next()
 		if err != nil {
 			return Principal{}, err
+		}
+		if _, ok := pkt.(*mqtt.Disconnect); ok {
+			return Principal{}, errStopped
 		}
 		a, ok := pkt.(*mqtt.Auth)
 		if !ok || a.Code != mqtt.ContinueAuthentication || a.AuthMethod != cn.AuthMethod {

@@ -170,6 +170,9 @@ type Outcome struct {
 	// NoMatchingSubscribers, or a refusal of 0x80 and above, which is certain
 	// to have had no effect.
 	Code mqtt.ReasonCode
+	// Reason labels a refusal in publish_refused_total; empty for what follows
+	// from the code. It is one of a few constants.
+	Reason string
 	// Err means that the outcome is unknown: no answer, the connection closes.
 	Err error
 }

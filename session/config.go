@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
@@ -39,6 +40,12 @@ type Config struct {
 	RetainAvailable bool
 	// SharedAvailable allows shared subscriptions. Default true.
 	SharedAvailable bool
+	// WildcardAvailable and SubscriptionIDsAvailable allow those of SUBSCRIBE.
+	// Without them it is refused with 0xA2 or 0xA1. Default true.
+	WildcardAvailable, SubscriptionIDsAvailable bool
+	// ResponsePrefix, the client id and a slash are the Response Information of
+	// a v5 client that asks for it; empty for none. Default "response/".
+	ResponsePrefix string
 	// ReceiveMaximum is how many QoS 1 and 2 publishes a v5 client may have
 	// unacknowledged; one more is answered with 0x93. Default 64.
 	ReceiveMaximum uint16
@@ -81,6 +88,10 @@ type Config struct {
 	// EnhancedAuth serves the authentication methods of MQTT 5. Default nil:
 	// all are refused with 0x8C.
 	EnhancedAuth EnhancedAuth
+	// Redirect names another server for v5 clients that are sent away by a
+	// drain: they get 0x9C and the name, in CONNACK and DISCONNECT. It must not
+	// block. Default nil, and an empty name, is none: 0x88 and 0x98.
+	Redirect func() string
 }
 
 // DefaultConfig returns the defaults.
@@ -89,7 +100,9 @@ func DefaultConfig() Config {
 		ConnectTimeout: 10 * time.Second, BackendTimeout: 5 * time.Second, SubscribeTimeout: 15 * time.Second,
 		WriteTimeout: 20 * time.Second, CloseTimeout: time.Second,
 		PendingConnects: 1000,
-		MaxPacketSize:   1 << 20, MaxQoS: 2, RetainAvailable: true, SharedAvailable: true, ReceiveMaximum: 64, PublishWindow: 1024,
+		MaxPacketSize:   1 << 20, MaxQoS: 2, RetainAvailable: true, SharedAvailable: true,
+		WildcardAvailable: true, SubscriptionIDsAvailable: true, ResponsePrefix: "response/",
+		ReceiveMaximum: 64, PublishWindow: 1024,
 		MaxAwaitingRelease: 1024, TopicAliasMaximum: 32, MaxKeepAlive: time.Hour,
 		MaxTopicBytes: 1024, MaxTopicLevels: 128, MaxFilters: 64, MaxUserProperties: 64, MaxPropertyBytes: 8 << 10,
 		MaxSubscriptions: 10000, MaxSessionExpiry: 30 * 24 * time.Hour, MaxClientIDBytes: 256,
@@ -143,6 +156,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxSessionExpiry < 0 || c.MaxSessionExpiry > 0xFFFFFFFF*time.Second {
 		bad("max_session_expiry is %v: it must be 0 to 136 years", c.MaxSessionExpiry)
+	}
+	if strings.ContainsAny(c.ResponsePrefix, "+#\x00$") || len(c.ResponsePrefix) > c.MaxTopicBytes/2 {
+		bad("response_prefix is %q: it must be the beginning of a topic", c.ResponsePrefix)
 	}
 	if c.MaxConnections < 0 {
 		bad("connections is %d: it must not be negative", c.MaxConnections)

@@ -55,6 +55,7 @@ type Conn struct {
 	pend     Ack        // acknowledgements of the client, not yet handed over
 	relSlots []qos.Slot // the PUBRELs that wait for pend.Received
 	progress bool       // the client has acknowledged something since the last flush
+	accepted bool       // it has published with QoS 1 or 2 since then
 	inBytes  int
 
 	ctx    context.Context
@@ -95,6 +96,9 @@ type Conn struct {
 	spanned  bool // no packet id is free: the pump waits for an acknowledgement
 
 	queue pending // messages of a session without inbox
+	// counted is what this connection adds to inflight_messages.
+	counted [dirs]int
+	left    bool // it adds nothing any more
 
 	pumping bool
 	due     bool   // the inbox may have something at cursor
@@ -109,7 +113,8 @@ type Conn struct {
 // owed is an acknowledgement that the client waits for.
 type owed struct {
 	qos.Ack
-	at int64 // when its packet came, ns of Server.now
+	at  int64  // when its packet came, ns of Server.now
+	why string // Outcome.Reason
 }
 
 // release is a PUBREL that waits for the commit of its PUBREC.
@@ -226,6 +231,8 @@ func (c *Conn) leave(attached bool) {
 	}
 	c.queue.reset(c.srv.m)
 	c.out.discard()
+	c.left = true
+	c.countInflightLocked()
 	c.mu.Unlock()
 	if !attached {
 		return

@@ -53,12 +53,17 @@ func (c *Conn) beforeWait() {
 		c.inBytes = 0
 	}
 	c.flushAcks()
+	if !c.progress && !c.accepted {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accepted = false
 	if !c.progress {
+		c.countInflightLocked()
 		return
 	}
 	c.progress = false
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.spanned = false
 	c.sendQueueLocked()
 	c.wantPumpLocked()

@@ -17,6 +17,7 @@ type vectorWriter interface {
 
 // flushLocked starts the writer if there is something for it.
 func (c *Conn) flushLocked() {
+	c.countInflightLocked()
 	if c.dead && c.cause.kind == 0 {
 		c.out.discard() // the reader finishes what has come
 		return
@@ -231,12 +232,26 @@ func (c *Conn) appendDisconnectLocked(why cause) {
 	if !code.ValidIn(mqtt.TypeDisconnect) {
 		code = mqtt.UnspecifiedError
 	}
-	d := &mqtt.Disconnect{Code: code}
 	// A reason string is allowed in DISCONNECT whatever the client asked for.
-	if c.maxPacket == 0 || len(why.msg)+64 <= int(c.maxPacket) {
-		d.ReasonString = why.msg
+	d := &mqtt.Disconnect{Code: code, ServerReference: why.server, ReasonString: why.msg}
+	if !c.fits(d) { // v5:MQTT-3.14.2-3
+		d.ReasonString = ""
 	}
-	c.appendLocked(d)
+	if !c.fits(d) {
+		d.ServerReference = ""
+	}
+	if c.fits(d) {
+		c.appendLocked(d)
+	}
+}
+
+// fits reports whether the client accepts a packet of this size.
+func (c *Conn) fits(p mqtt.Packet) bool { // v5:MQTT-3.1.2-24
+	if c.maxPacket == 0 {
+		return true
+	}
+	b, err := mqtt.Append(nil, c.version, p)
+	return err == nil && len(b) <= int(c.maxPacket)
 }
 
 // appendPublishLocked encodes p for this client, with an alias where the client

@@ -17,6 +17,9 @@ import (
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
+// maxID31 is how many characters a client id of MQTT 3.1 may have.
+const maxID31 = 23
+
 // handshake takes the connection from its first byte to CONNACK. false means
 // that it is closing.
 func (c *Conn) handshake() bool {
@@ -65,8 +68,10 @@ func (c *Conn) setVersion(v mqtt.Version) {
 // to be.
 func (c *Conn) admit(ctx context.Context, cn *mqtt.Connect) (*mqtt.Connack, error) {
 	cfg := &c.srv.cfg
+	c.problemInfo = cn.RequestProblemInfo
+	c.maxPacket = cn.MaximumPacketSize
 	if c.srv.refusing() {
-		return nil, ErrRefused(mqtt.ServerUnavailable, "node is draining")
+		return nil, c.srv.moved(ErrRefused(mqtt.ServerUnavailable, "node is draining"))
 	}
 	if n := cfg.MaxConnections; n > 0 && c.srv.live.Load() >= int64(n) {
 		return nil, ErrRefused(mqtt.QuotaExceeded, "too many connections")
@@ -77,6 +82,9 @@ func (c *Conn) admit(ctx context.Context, cn *mqtt.Connect) (*mqtt.Connack, erro
 		TopicAliasMaximum: cfg.TopicAliasMaximum,
 		RetainUnavailable: !cfg.RetainAvailable,
 		SharedUnavailable: !cfg.SharedAvailable,
+
+		WildcardUnavailable:        !cfg.WildcardAvailable,
+		SubscriptionIDsUnavailable: !cfg.SubscriptionIDsAvailable,
 	}
 	if cfg.MaxQoS < 2 {
 		ack.HasMaximumQoS, ack.MaximumQoS = true, cfg.MaxQoS
@@ -88,8 +96,9 @@ func (c *Conn) admit(ctx context.Context, cn *mqtt.Connect) (*mqtt.Connack, erro
 	if assigned {
 		ack.AssignedClientID = id
 	}
-	c.problemInfo = cn.RequestProblemInfo
-	c.maxPacket = cn.MaximumPacketSize
+	if cn.RequestResponseInfo && cfg.ResponsePrefix != "" { // v5:MQTT-3.1.2-28
+		ack.ResponseInfo = cfg.ResponsePrefix + id + "/"
+	}
 	c.cleanStart = cn.CleanStart
 	c.setKeepAlive(cn, ack)
 	if err := c.authenticate(ctx, cn, id, ack); err != nil {
@@ -109,6 +118,9 @@ func (c *Conn) clientID(cn *mqtt.Connect) (id string, assigned bool, err error) 
 		var b [16]byte
 		_, _ = rand.Read(b[:])
 		return "auto-" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:])), true, nil
+	}
+	if cn.Version == mqtt.V31 && utf8.RuneCountInString(id) > maxID31 { // v31:3.1
+		return "", false, ErrRefused(mqtt.ClientIdentifierNotValid, "client id has more than 23 characters")
 	}
 	if len(id) > c.srv.cfg.MaxClientIDBytes {
 		return "", false, ErrRefused(mqtt.ClientIdentifierNotValid, "client id is too long")
@@ -153,7 +165,7 @@ func (c *Conn) attach(ctx context.Context, cn *mqtt.Connect, ack *mqtt.Connack) 
 		Key:   command.SessionKey{Tenant: c.ident.Tenant, ClientID: c.ident.ClientID},
 		Token: randomToken(), CleanStart: cn.CleanStart, ExpiryS: c.expiry(cn),
 		ReceiveMax: cn.ReceiveMaximum, Version: cn.Version, Username: c.ident.Username,
-		ConnectedAt: time.Now().UnixMilli(),
+		ConnectedAt: time.Now().UnixMilli(), SameUser: s.verifies,
 	}
 	if req.ReceiveMax == 0 {
 		req.ReceiveMax = 65535
@@ -228,6 +240,9 @@ func (c *Conn) greet(cn *mqtt.Connect, at *Attached, ack *mqtt.Connack, receiveM
 		return
 	}
 	c.held, c.greeted = true, true
+	if !c.fits(ack) { // what the client can do without goes first
+		ack.ResponseInfo = ""
+	}
 	c.appendLocked(ack)
 }
 
@@ -277,11 +292,10 @@ func (c *Conn) refuseInput(err error) {
 		c.close(cause{kind: closeNetwork, msg: err.Error()})
 		return
 	}
-	v := c.rd.Version()
-	if v == 0 && e.Code == mqtt.UnsupportedProtocolVersion {
-		v = mqtt.V311 // v311:MQTT-3.1.2-2: level unknown, the oldest answer
+	c.setVersion(c.rd.Version())
+	if r, ok := any(c.rd).(interface{ PeerMaxPacketSize() uint32 }); ok {
+		c.maxPacket = r.PeerMaxPacketSize()
 	}
-	c.setVersion(v)
 	c.problemInfo = true
 	c.reject(e.Code, err)
 }
@@ -300,12 +314,20 @@ func (c *Conn) reject(code mqtt.ReasonCode, err error) {
 		_, expressible = code.ReturnCode()
 	}
 	if expressible && !c.greeted {
-		ack := &mqtt.Connack{Code: code}
-		if c.version == mqtt.V5 && (c.maxPacket == 0 || len(msg)+64 < int(c.maxPacket)) {
+		ack := &mqtt.Connack{Code: code, ServerReference: referenceOf(err)}
+		if c.version == mqtt.V5 {
 			ack.ReasonString = msg
 		}
-		c.appendLocked(ack)
-		c.linger = true
+		if !c.fits(ack) {
+			ack.ReasonString = ""
+		}
+		if !c.fits(ack) {
+			ack.ServerReference = ""
+		}
+		if c.fits(ack) {
+			c.appendLocked(ack)
+			c.linger = true
+		}
 	}
 	c.closeLocked(cause{kind: closeRejected, msg: msg})
 }

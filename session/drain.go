@@ -5,13 +5,35 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
 // drainTick is how often a drain disconnects its share of clients.
 const drainTick = 100 * time.Millisecond
 
+// moved makes a refusal of a drain name the server to go to, if there is one.
+func (s *Server) moved(err error) error {
+	if s.cfg.Redirect == nil {
+		return err
+	}
+	if to := s.cfg.Redirect(); to != "" {
+		return &RefusedError{Code: mqtt.UseAnotherServer, Msg: "node is drained", Server: to}
+	}
+	return err
+}
+
+// drained is why a drain closes a connection. v5:MQTT 4.11
+func (s *Server) drained() cause {
+	why := causeOf(closeDrain, "node is drained")
+	if why.server = referenceOf(s.moved(nil)); why.server != "" {
+		why.code = mqtt.UseAnotherServer
+	}
+	return why
+}
+
 // Drain refuses new clients and disconnects the others at rate per second with
-// 0x98 (v5), until none is left or ctx ends.
+// 0x98 or 0x9C (v5), until none is left or ctx ends.
 func (s *Server) Drain(ctx context.Context, rate int) error {
 	s.mu.Lock()
 	s.draining = true
@@ -29,7 +51,7 @@ func (s *Server) Drain(ctx context.Context, rate int) error {
 			}
 			if !c.closing.Load() {
 				credit--
-				c.close(causeOf(closeDrain, "node is drained"))
+				c.close(s.drained())
 			}
 		}
 		credit = min(credit, 1)

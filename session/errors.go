@@ -31,6 +31,8 @@ type RefusedError struct {
 	Code mqtt.ReasonCode
 	// Msg says why in a few words, for the log and the reason string.
 	Msg string
+	// Server is where the client is sent instead, with 0x9C and 0x9D.
+	Server string
 }
 
 // Error returns the code's name and the message.

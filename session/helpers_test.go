@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -22,6 +23,7 @@ type rig struct {
 	*testing.T
 	cl    *sessiontest.Cluster
 	nodes []*sessiontest.Node
+	reg   prometheus.Registerer // of the nodes to come; nil for none
 }
 
 // run runs a test in a bubble, with one node. Every goroutine must be gone at
@@ -46,7 +48,7 @@ func (r *rig) node(change func(*session.Config)) *sessiontest.Node {
 	if err := cfg.Validate(); err != nil {
 		r.Fatal(err)
 	}
-	n := r.cl.AddNode(cfg, nil, nil)
+	n := r.cl.AddNode(cfg, nil, r.reg)
 	r.nodes = append(r.nodes, n)
 	return n
 }

@@ -151,6 +151,12 @@ func TestPublishDenied(t *testing.T) {
 				if a := expect[*mqtt.Pubrec](r, p); a.Code.Failed() {
 					t.Errorf("PUBREC %s", a.Code)
 				}
+			} else if v == mqtt.V31 { // v31:3.3: the client is not informed
+				expect[*mqtt.Puback](r, p)
+				p.MustSend(t, pub("secret", "x", 2, 2))
+				expect[*mqtt.Pubrec](r, p)
+				p.MustSend(t, &mqtt.Pubrel{PacketID: 2})
+				expect[*mqtt.Pubcomp](r, p)
 			} else {
 				p.ExpectClosed(t)
 			}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +30,7 @@ type metrics struct {
 	closed        *prometheus.CounterVec
 	rejected      *prometheus.CounterVec
 	takeovers     *prometheus.CounterVec
-	slow          prometheus.Gauge
+	auth          *prometheus.CounterVec
 	panics        prometheus.Counter
 	bytesIn       *prometheus.CounterVec
 	bytesOut      *prometheus.CounterVec
@@ -44,6 +45,35 @@ type metrics struct {
 	connect       [2]prometheus.Observer // transient, durable
 	delivery      prometheus.Observer
 	droppedByName *prometheus.CounterVec
+
+	// What gauges show of the moment.
+	slow     atomic.Int64
+	inflight [dirs]atomic.Int64
+}
+
+// The directions of inflight_messages.
+const (
+	dirIn = iota
+	dirOut
+	dirs
+)
+
+// countInflightLocked brings what this connection adds to inflight_messages up to
+// date. It stands where both directions come by after each change.
+func (c *Conn) countInflightLocked() {
+	var n [dirs]int
+	if c.in != nil && !c.left {
+		n[dirIn] = c.in.InFlight()
+	}
+	if c.win != nil && !c.left {
+		n[dirOut] = c.win.Len()
+	}
+	for i := range n {
+		if d := n[i] - c.counted[i]; d != 0 {
+			c.srv.m.inflight[i].Add(int64(d))
+			c.counted[i] = n[i]
+		}
+	}
 }
 
 // buckets run from 100 µs to 10 s.
@@ -66,16 +96,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "flotilla_connections",
 			Help: "MQTT connections of which the CONNECT was accepted."}, []string{"listener", "transport"}),
-		slow:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_slow_clients", Help: "Clients whose queue in this node is above its limit."}),
 		opened:    counter("connections_opened_total", "MQTT connections accepted.", "listener", "transport", "version"),
 		closed:    counter("connections_closed_total", "MQTT connections ended, by reason.", "reason"),
 		rejected:  counter("connect_rejected_total", "Handshakes that ended without a session, by reason.", "reason"),
 		takeovers: counter("session_takeovers_total", "Connections closed because another one took the session, on this node (local) or elsewhere (remote).", "scope"),
 		bytesIn:   counter("bytes_received_total", "MQTT bytes received.", "listener"),
 		bytesOut:  counter("bytes_sent_total", "MQTT bytes sent.", "listener"),
+		auth:      counter("auth_total", "Authentications, by what was presented and how it ended.", "backend", "result"),
 		refused:   counter("publish_refused_total", "Publishes that were answered with a failure, by reason.", "reason"),
 	}
-	all = append(all, m.connections, m.slow)
+	gauge := func(v *atomic.Int64, name, help string, labels prometheus.Labels) {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "flotilla_" + name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(v.Load()) }))
+	}
+	gauge(&m.slow, "slow_clients", "Clients whose queue in this node is above its limit.", nil)
+	const inflight = "Messages of QoS 1 and 2 under way: from clients and not acknowledged (in), to clients and not acknowledged by them (out)."
+	gauge(&m.inflight[dirIn], "inflight_messages", inflight, prometheus.Labels{"dir": "in"})
+	gauge(&m.inflight[dirOut], "inflight_messages", inflight, prometheus.Labels{"dir": "out"})
+	all = append(all, m.connections)
 	m.panics = counter("connection_panics_total", "Panics that closed one connection each: every one is a bug.").WithLabelValues()
 	m.resolve(counter, hist)
 	if reg != nil {

@@ -102,3 +102,21 @@ func sum(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Errorf("no metric %s", name)
 	return 0
 }
+
+// labelled returns a metric by the value of its first label.
+func labelled(t *testing.T, reg *prometheus.Registry, name string) map[string]float64 {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(map[string]float64)
+	for _, f := range all {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				out[m.GetLabel()[0].GetValue()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return out
+}

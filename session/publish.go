@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/session/qos"
@@ -34,6 +35,9 @@ func (c *Conn) onPublish(p *mqtt.Publish) bool {
 	// Rights are asked for the topic that is meant, after the alias.
 	if reservedTopic(p.Topic) || !c.srv.cfg.Authorizer.MayPublish(&c.ident, p.Topic, p.QoS, p.Retain) {
 		return c.denied(p)
+	}
+	if !payloadFits(p.Props, p.Payload) {
+		return c.badPayload(p)
 	}
 	m := &c.msg
 	m.Topic, m.Payload, m.Props = p.Topic, p.Payload, p.Props
@@ -93,6 +97,7 @@ func (c *Conn) accept(a qos.Ack) (done func(Outcome), ok bool) {
 		c.closeLocked(causeOfInput(err))
 		return nil, false
 	}
+	c.accepted = true
 	o := owed{Ack: a, at: c.srv.now()}
 	slot := c.acks.Add(o)
 	if !dup {
@@ -108,19 +113,53 @@ func (c *Conn) accept(a qos.Ack) (done func(Outcome), ok bool) {
 
 // denied answers a publish that the client may not make. It has no effect.
 func (c *Conn) denied(p *mqtt.Publish) bool {
-	c.srv.m.refused.WithLabelValues("denied").Inc()
+	if p.QoS == 0 || c.version == mqtt.V31 { // the others count when they are answered
+		c.srv.m.refused.WithLabelValues("denied").Inc()
+	}
 	if p.QoS == 0 {
 		return true
 	}
+	return c.refuse(p, mqtt.NotAuthorized)
+}
+
+// refuse answers a publish of QoS 1 or 2 without passing it on.
+func (c *Conn) refuse(p *mqtt.Publish, code mqtt.ReasonCode) bool {
 	kind := qos.Puback
 	if p.QoS == 2 {
 		kind = qos.Pubrec
 	}
+	if c.version == mqtt.V31 && code == mqtt.NotAuthorized {
+		code = mqtt.Success // v31:3.3: its client is not informed
+	}
 	done, ok := c.accept(qos.Ack{Kind: kind, PacketID: p.PacketID})
 	if done != nil {
-		done(Outcome{Code: mqtt.NotAuthorized})
+		done(Outcome{Code: code})
 	}
 	return ok
+}
+
+// payloadFits reports whether a payload that is said to be text is UTF-8.
+func payloadFits(props, payload []byte) bool {
+	if len(props) == 0 || bytes.IndexByte(props, byte(mqtt.PropPayloadFormat)) < 0 {
+		return true
+	}
+	text := false
+	err := mqtt.ReadProps(props, func(p mqtt.Property) bool {
+		text = p.ID == mqtt.PropPayloadFormat && p.Num == 1
+		return !text
+	})
+	return err == nil && (!text || utf8.Valid(payload))
+}
+
+// badPayload answers a payload that is not what its publisher says. QoS 0 has
+// no other answer than the end. v5:MQTT 3.3.2.3.2
+func (c *Conn) badPayload(p *mqtt.Publish) bool {
+	if p.QoS == 0 {
+		c.srv.m.refused.WithLabelValues(refusalLabel(mqtt.PayloadFormatInvalid)).Inc()
+		c.close(cause{kind: closeProtocol, code: mqtt.PayloadFormatInvalid, msg: "the payload is not UTF-8"})
+		return false
+	}
+	return c.refuse(p, mqtt.PayloadFormatInvalid)
 }
 
 // waitWindow slows a 3.x client down; a v5 client keeps within its quota.

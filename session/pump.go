@@ -181,11 +181,12 @@ func (c *Conn) sendDeliveryLocked(d *Delivery, now int64) (stop, finished bool) 
 	}
 	if d.ExpiresAt != 0 {
 		left := d.ExpiresAt - now
-		if left <= 0 { // v5:MQTT-3.3.2-5
+		// What may have been sent is sent to the end. v5:MQTT-4.3.3-7, v5:MQTT-4.4.0-1
+		if left <= 0 && !d.Dup { // v5:MQTT-3.3.2-5
 			c.srv.m.dropped[dropExpired].Inc()
 			return false, true
 		}
-		p.HasExpiry, p.Expiry = true, uint32((left+999)/1000) // v5:MQTT-3.3.2-6
+		p.HasExpiry, p.Expiry = true, uint32((max(left, 0)+999)/1000) // v5:MQTT-3.3.2-6
 	}
 	if c.srv.checkReceive && !c.srv.cfg.Authorizer.MayReceive(&c.ident, d.Msg.Topic) {
 		c.srv.m.dropped[dropDenied].Inc()

@@ -57,7 +57,7 @@ func (p *pending) pop() {
 // reset forgets everything, at the end of the connection and so of the session.
 func (p *pending) reset(m *metrics) {
 	if p.slow != 0 {
-		m.slow.Dec()
+		m.slow.Add(-1)
 	}
 	*p = pending{}
 }
@@ -73,11 +73,11 @@ func (c *Conn) checkQueueLocked() {
 	case !over:
 		if q.slow != 0 && q.len() <= cfg.QueueMessages/2 && q.bytes <= cfg.QueueBytes/2 {
 			q.slow = 0
-			c.srv.m.slow.Dec()
+			c.srv.m.slow.Add(-1)
 		}
 	case q.slow == 0:
-		q.slow = c.srv.now()
-		c.srv.m.slow.Inc()
+		q.slow = max(c.srv.now(), 1)
+		c.srv.m.slow.Add(1)
 	case c.srv.now()-q.slow > int64(cfg.SlowTimeout), q.len() > 2*cfg.QueueMessages, q.bytes > 2*cfg.QueueBytes:
 		c.closeLocked(causeOf(closeSlow, "client does not keep up"))
 	}

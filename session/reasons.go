@@ -39,6 +39,8 @@ type cause struct {
 	// it concerns nobody outside.
 	msg string
 	err error
+	// server is where the client is sent instead (0x9C).
+	server string
 	// The client changed its session expiry at DISCONNECT.
 	hasExpiry bool
 	expiryS   uint32
@@ -122,6 +124,15 @@ func (c *cause) reason() command.DisconnectReason {
 		return command.DisconnectKicked
 	}
 	return command.DisconnectLost
+}
+
+// referenceOf returns where a refused client is sent.
+func referenceOf(err error) string {
+	var r *RefusedError
+	if errors.As(err, &r) && (r.Code == mqtt.UseAnotherServer || r.Code == mqtt.ServerMoved) {
+		return r.Server
+	}
+	return ""
 }
 
 // causeOfCode returns the cause of a close that another room asks for.
@@ -254,6 +265,8 @@ func refusalLabel(code mqtt.ReasonCode) string {
 		return "topic_invalid"
 	case mqtt.MessageRateTooHigh:
 		return "rate_limited"
+	case mqtt.PayloadFormatInvalid:
+		return "payload_format"
 	}
 	return "other"
 }

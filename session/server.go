@@ -40,6 +40,8 @@ type Server struct {
 	start  time.Time
 	// checkReceive is false if nobody asks for rights at delivery.
 	checkReceive bool
+	// verifies says that user names are verified, so that a session belongs to one.
+	verifies bool
 
 	chunks      *chunkPool
 	completions *sync.Pool
@@ -70,6 +72,8 @@ func NewServer(cfg Config, b Backend, lg *zap.Logger, reg prometheus.Registerer)
 	}
 	_, all := cfg.Authorizer.(AllowAll)
 	s.checkReceive = !all
+	_, all = cfg.Authenticator.(AllowAll)
+	s.verifies = !all
 	s.completions = newCompletionPool(s)
 	s.wheel = newWheel(s.now, &s.wg)
 	s.limits = mqtt.DefaultLimits()
@@ -209,11 +213,14 @@ type Stats struct {
 	Connections   int
 	Subscriptions int // filters of connected sessions
 	Pending       int // handshakes under way
+	Inflight      int // deliveries that clients have not acknowledged
+	Slow          int // clients whose queue is above its limit
 }
 
 // Stats returns counts of the moment.
 func (s *Server) Stats() Stats {
-	st := Stats{Connections: int(s.live.Load()), Subscriptions: s.local.count() + s.shares.count()}
+	st := Stats{Connections: int(s.live.Load()), Subscriptions: s.local.count() + s.shares.count(),
+		Inflight: int(s.m.inflight[dirOut].Load()), Slow: int(s.m.slow.Load())}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Pending = len(s.handshakes)

@@ -19,8 +19,9 @@ func (c *Conn) onSubscribe(p *mqtt.Subscribe) bool {
 	c.flushAcks()
 	codes := make([]mqtt.ReasonCode, len(p.Filters))
 	subs, at, why := c.judge(p, codes)
-	if why != "" {
-		return c.protocolError(why)
+	if why.kind != 0 {
+		c.close(why)
+		return false
 	}
 	if len(subs) > 0 {
 		c.holdReplays(subs)
@@ -60,14 +61,17 @@ func (c *Conn) onSubscribe(p *mqtt.Subscribe) bool {
 
 // judge sorts out the filters that are refused here. subs are the others, at
 // their places in codes. why is set for what ends the connection.
-func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command.Subscription, at []int, why string) {
+func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command.Subscription, at []int, why cause) {
 	cfg := &c.srv.cfg
 	room := cfg.MaxSubscriptions - len(c.filters)
+	if p.SubscriptionID != 0 && !cfg.SubscriptionIDsAvailable { // v5:MQTT 3.8.2.1.2
+		return nil, nil, cause{kind: closeProtocol, code: mqtt.SubscriptionIdentifiersNotSupported, msg: "subscription identifiers are not available"}
+	}
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		_, inner, shared, _ := router.SplitShare(f.Filter)
 		if shared && f.NoLocal { // v5:MQTT-3.8.3-4
-			return nil, nil, "No Local on a shared subscription"
+			return nil, nil, causeOf(closeProtocol, "No Local on a shared subscription")
 		}
 		_, known := c.filters[f.Filter]
 		known = known || slices.ContainsFunc(subs, func(s command.Subscription) bool { return s.Filter == f.Filter })
@@ -77,6 +81,8 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 			code = mqtt.TopicFilterInvalid
 		case shared && !cfg.SharedAvailable:
 			code = mqtt.SharedSubscriptionsNotSupported
+		case !cfg.WildcardAvailable && router.HasWildcard(inner):
+			code = mqtt.WildcardSubscriptionsNotSupported
 		case !c.srv.maySubscribe(c, inner, f.QoS): // a share is authorised on what it matches
 			code = mqtt.NotAuthorized
 		case !known && room <= 0:
@@ -99,7 +105,7 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 		subs = append(subs, sub)
 		at = append(at, i)
 	}
-	return subs, at, ""
+	return subs, at, cause{}
 }
 
 // subscribeCode returns the SUBACK code of a version. v3.1.1 has one failure.
@@ -154,24 +160,41 @@ func isShare(filter string) bool {
 // filter only then, and before the answer leaves (I6).
 func (c *Conn) onUnsubscribe(p *mqtt.Unsubscribe) bool {
 	c.flushAcks()
+	codes := make([]mqtt.ReasonCode, len(p.Filters))
+	var filters []string
+	var at []int
+	for i, f := range p.Filters {
+		if router.CheckFilter(f, c.srv.cfg.MaxTopicBytes, c.srv.cfg.MaxTopicLevels) != nil {
+			codes[i] = mqtt.TopicFilterInvalid
+			continue
+		}
+		filters, at = append(filters, f), append(at, i)
+	}
+	if len(filters) > 0 && !c.unsubscribe(filters, at, codes) {
+		return false
+	}
+	return c.reply(&mqtt.Unsuback{PacketID: p.PacketID, Codes: codes})
+}
+
+// unsubscribe removes filters, whose codes stand at their places in codes.
+func (c *Conn) unsubscribe(filters []string, at []int, codes []mqtt.ReasonCode) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.SubscribeTimeout)
 	defer cancel()
-	res, err := c.srv.be.Sessions.Unsubscribe(ctx, c.ref, p.Filters)
-	if err != nil || len(res) != len(p.Filters) {
+	res, err := c.srv.be.Sessions.Unsubscribe(ctx, c.ref, filters)
+	if err != nil || len(res) != len(filters) {
 		c.close(causeOfError(err, "UNSUBSCRIBE is not committed"))
 		return false
 	}
-	codes := make([]mqtt.ReasonCode, len(res))
-	for i, f := range p.Filters {
-		codes[i] = mqtt.ReasonCode(res[i])
-		if !codes[i].Failed() {
-			c.removeLocal(f)
-		}
-	}
 	c.mu.Lock()
-	for _, f := range p.Filters {
+	for _, f := range filters {
 		c.dropReplayLocked(f)
 	}
 	c.mu.Unlock()
-	return c.reply(&mqtt.Unsuback{PacketID: p.PacketID, Codes: codes})
+	for i, f := range filters {
+		codes[at[i]] = mqtt.ReasonCode(res[i])
+		if res[i] < 0x80 {
+			c.removeLocal(f)
+		}
+	}
+	return true
 }

@@ -22,6 +22,9 @@ func (c *Conn) checkWill(w *mqtt.Will) error {
 	if err := router.CheckTopic([]byte(w.Topic), cfg.MaxTopicBytes, cfg.MaxTopicLevels); err != nil {
 		return ErrRefused(mqtt.TopicNameInvalid, "will: "+err.Error())
 	}
+	if !payloadFits(w.Props, w.Payload) {
+		return ErrRefused(mqtt.PayloadFormatInvalid, "the will's payload is not UTF-8")
+	}
 	if reservedTopic([]byte(w.Topic)) || !cfg.Authorizer.MayPublish(&c.ident, []byte(w.Topic), w.QoS, w.Retain) {
 		return ErrRefused(mqtt.NotAuthorized, "may not publish the will")
 	}
