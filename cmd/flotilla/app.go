@@ -89,7 +89,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *app {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			a.startCommand(), a.devCommand(), a.configCommand(),
+			a.startCommand(), a.devCommand(), a.configCommand(), a.userCommand(),
 			a.statusCommand(), a.clusterCommand(), a.nodeCommand(), a.groupCommand(), a.clientCommand(),
 			a.sessionCommand(), a.subscriptionCommand(), a.retainedCommand(),
 			a.pubCommand(), a.subCommand(), a.benchCommand(),

@@ -5,15 +5,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/cluster"
 	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/config"
+	"github.com/flotilla-mqtt/flotilla/transport"
 )
 
 // clusterConfig turns what the operator wrote into what a node is started with.
@@ -29,20 +27,72 @@ func clusterConfig(c *config.Config) (cluster.Config, error) {
 		EntryMax: int(c.Raft.EntryMax), SnapshotAfter: int64(c.Raft.SnapshotAfter),
 	}
 	out.Drain = cluster.DrainConfig{LBDelay: time.Duration(c.Drain.LBDelay), Rate: int(c.Drain.Rate), Timeout: time.Duration(c.Drain.Timeout)}
+	out.ConnectRate = float64(c.Limits.ConnectRate)
+	out.Limits = cluster.LimitsConfig{MemoryHigh: memoryMark(c.Limits.MemoryHighWatermark, memoryLimit()), DiskFreeMin: int64(c.Limits.DiskFreeMin)}
 	s := &c.Settings
 	out.Lease = cluster.LeaseConfig{Renew: time.Duration(s.Lease.Renew), LostAfter: time.Duration(s.Lease.LostAfter)}
 	out.Settings = cluster.Settings{
 		Shards: s.Shards, Replicas: s.Replicas, InboxMaxMessages: s.Inbox.MaxMessages, InboxMaxBytes: int64(s.Inbox.MaxBytes),
-		InboxOverflow: s.Inbox.Overflow, RetainedMaxMessages: s.Retained.MaxMessages, MaxSessionExpiry: time.Duration(s.MQTT.MaxSessionExpiry),
+		InboxOverflow: s.Inbox.Overflow, InboxQoS0Offline: s.Inbox.QoS0Offline,
+		RetainedMaxMessages: s.Retained.MaxMessages, RetainedMaxPayload: int64(s.Retained.MaxPayload), RetainedExpiry: time.Duration(s.Retained.Expiry),
+		ShareStrategy: s.Share.Strategy, MaxSubscriptions: s.MQTT.MaxSubscriptions, MaxSessionExpiry: time.Duration(s.MQTT.MaxSessionExpiry),
 	}
 	sessionConfig(c, &out)
 	out.Version = version
+	if c.MQTTSAddr.On() {
+		out.MQTTTLSFiles = tlsFiles(&c.TLS)
+	}
 	var err error
-	if out.MQTTTLS, err = serverTLS(c); err != nil {
+	if out.Listeners, err = listeners(c); err != nil {
 		return out, err
 	}
 	out.ClusterTLS, err = clusterTLS(c)
 	return out, err
+}
+
+// tlsFiles is the TLS of a client port. Package config has checked the words.
+func tlsFiles(t *config.TLS) *transport.TLSFiles {
+	out := &transport.TLSFiles{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, MinVersion: tls.VersionTLS12, ALPN: t.ALPN}
+	out.ClientAuth, _ = transport.ParseClientAuth(t.ClientAuth)
+	if t.MinVersion == "1.3" {
+		out.MinVersion = tls.VersionTLS13
+	}
+	return out
+}
+
+// listeners are the further client ports.
+func listeners(c *config.Config) ([]transport.ClientConfig, error) {
+	var out []transport.ClientConfig
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		cc := transport.ClientConfig{Addr: off(l.Addr), Name: l.Name, WebSocketPath: l.WebSocket.Path, Origins: l.WebSocket.Origins}
+		if cc.WebSocketPath == "" {
+			cc.WebSocketPath = c.WebSocket.Path
+		}
+		if cc.Origins == nil {
+			cc.Origins = c.WebSocket.Origins
+		}
+		if l.TLS.On {
+			cc.TLSFiles = tlsFiles(listenerTLS(c, l))
+		}
+		var err error
+		if cc.Proxy, err = transport.ParseProxyMode(l.ProxyProtocol); err != nil {
+			return nil, failf(exitUsage, "listeners[%d].proxy_protocol: %w", i, err)
+		}
+		if cc.TrustedProxies, err = transport.ParseProxies(l.TrustedProxies); err != nil {
+			return nil, failf(exitUsage, "listeners[%d].trusted_proxies: %w", i, err)
+		}
+		out = append(out, cc)
+	}
+	return out, nil
+}
+
+// listenerTLS is a listener's own section, or that of the node.
+func listenerTLS(c *config.Config, l *config.Listener) *config.TLS {
+	if l.TLS.Set() {
+		return &l.TLS.TLS
+	}
+	return &c.TLS
 }
 
 func off(a config.Addr) string {
@@ -79,31 +129,12 @@ func autoConnections() int {
 // where it was set: no setting is ignored in secret.
 func without(r *config.Result) []string {
 	var out []string
-	for _, key := range []string{
-		"limits.memory_high_watermark", "limits.disk_free_min", "join_token", "join_token_file",
-		"settings.inbox.qos0_offline", "settings.retained.max_payload", "settings.retained.expiry", "settings.share.strategy",
-	} {
+	for _, key := range []string{"join_token", "join_token_file"} {
 		if source := r.Sources[key]; source != "" {
 			out = append(out, fmt.Sprintf("%s (%s) has no effect in this version", key, source))
 		}
 	}
 	return out
-}
-
-// serverTLS is the TLS of the client port.
-func serverTLS(c *config.Config) (*tls.Config, error) {
-	if c.TLS.Cert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-	if err != nil {
-		return nil, failf(exitUsage, "tls: %w", err)
-	}
-	least := uint16(tls.VersionTLS12)
-	if c.TLS.MinVersion == "1.3" {
-		least = tls.VersionTLS13
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: least}, nil
 }
 
 // clusterTLS is the mutual TLS of the cluster port: both sides show a
@@ -129,30 +160,6 @@ func clusterTLS(c *config.Config) (*tls.Config, error) {
 		Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool,
 		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
 	}, nil
-}
-
-// memoryShare is the part of a container's memory that the heap may take; the
-// rest is for stacks, the page cache of the stores and the kernel.
-const memoryShare = 0.9
-
-// limitMemory tells the collector what the container allows, which the runtime
-// does not find out by itself. GOMEMLIMIT wins.
-func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") != "" {
-		return
-	}
-	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 63)
-		if err != nil || n > 1<<50 {
-			return // "max", or the number that means so
-		}
-		debug.SetMemoryLimit(int64(float64(n) * memoryShare))
-		return
-	}
 }
 
 // joinToken checks that a token file can be read, since a typing error must

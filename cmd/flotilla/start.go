@@ -28,6 +28,7 @@ Precedence: flag, environment, file, default. Without any, it is a one-node clus
   flotilla start --mqtt-addr 0.0.0.0:1883 --allow-anonymous
   flotilla start --cluster-addr 10.0.0.2:7400 --join n1.example.net:7400,n2.example.net:7400 --bootstrap-expect 3 --insecure-cluster
 
+SIGHUP reads the users files and the certificates again; on a mistake the old ones stay.
 SIGTERM and SIGINT hand over, disconnect clients and stop; a second signal exits at once, as safe as a crash.
 Neither changes the membership of the cluster.`
 
@@ -59,8 +60,8 @@ func (a *app) start(c *cli.Context) error {
 	for _, w := range append(loaded.Warnings, without(&loaded)...) {
 		lg.Warn(w, zap.String("event", "config.warning"))
 	}
-	if err := joinToken(cfg); err != nil {
-		return err
+	if err := checkFiles(&loaded); err != nil {
+		return err // before anything is created
 	}
 	limitMemory()
 
@@ -70,6 +71,11 @@ func (a *app) start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	known, chain, err := openUsers(cfg)
+	if err != nil {
+		return err
+	}
+	authenticate(&nodeConfig.Session, chain)
 	nodeConfig.Logger, nodeConfig.Registerer = lg, reg
 	nodeConfig.Fatal = func(err error) {
 		_ = lg.Sync()
@@ -93,7 +99,7 @@ func (a *app) start(c *cli.Context) error {
 		return startError(err)
 	}
 	lg = lg.With(zap.String("node", node.ID()))
-	p := &process{lg: lg, node: node, drain: nodeConfig.Drain.Timeout}
+	p := &process{lg: lg, node: node, users: known, drain: nodeConfig.Drain.Timeout}
 	if admin != nil {
 		if err := p.serveAPI(admin, &nodeConfig, reg); err != nil {
 			node.Kill()
@@ -139,6 +145,7 @@ func startError(err error) error {
 type process struct {
 	lg     *zap.Logger
 	node   *cluster.Node
+	users  *users
 	drain  time.Duration
 	api    *api.Server
 	served chan error // the end of the API's listener
@@ -170,6 +177,7 @@ func (p *process) run(ctx context.Context) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	ready := p.watchReady(watching)
+	reloads := p.watchReload(watching)
 	var failed error
 	select {
 	case <-ctx.Done():
@@ -180,6 +188,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	stopWatching()
 	<-ready
+	<-reloads
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
 	defer cancel()
 	err := p.node.Stop(stopping)

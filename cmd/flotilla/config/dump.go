@@ -46,20 +46,8 @@ func (r *Result) section(prefix string, v reflect.Value) *yaml.Node {
 	return n
 }
 
-// source says where a value comes from; what a list has inside comes from where
-// the list does.
-func (r *Result) source(path string) string {
-	if s := r.Sources[path]; s != "" {
-		return s
-	}
-	if list, _, inside := strings.Cut(path, "["); inside && r.Sources[list] != "" {
-		return r.Sources[list]
-	}
-	return "default"
-}
-
 func (r *Result) value(l leaf) *yaml.Node {
-	comment := r.source(l.path)
+	comment := r.Source(l.path)
 	if list, ok := l.value.Interface().([]string); ok {
 		n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle, LineComment: comment}
 		for _, s := range list {

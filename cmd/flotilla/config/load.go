@@ -31,6 +31,18 @@ type Result struct {
 	Warnings []string
 }
 
+// Source says where the value of a key comes from; what a list has inside comes
+// from where the list does.
+func (r *Result) Source(path string) string {
+	if s := r.Sources[path]; s != "" {
+		return s
+	}
+	if list, _, inside := strings.Cut(path, "["); inside && r.Sources[list] != "" {
+		return r.Sources[list]
+	}
+	return "default"
+}
+
 // ErrInvalid is wrapped by all errors of this package that the operator has to
 // mend in the configuration.
 var ErrInvalid = errors.New("configuration")
@@ -155,10 +167,4 @@ func applyFlags(byPath map[string]leaf, in Input, r *Result) error {
 	}
 	sort.Slice(errs, func(i, j int) bool { return errs[i].Error() < errs[j].Error() })
 	return errors.Join(errs...)
-}
-
-// Check validates a file by itself.
-func Check(file string) error {
-	_, err := Load(Input{File: file})
-	return err
 }
