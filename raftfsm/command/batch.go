@@ -194,3 +194,6 @@ func CountCommands(commands []byte) (int, error) {
 		}
 	}
 }
+
+// Commands iterates over encoded commands that stand alone.
+func Commands(b []byte) Iter { return Iter{b: b} }

@@ -180,7 +180,8 @@ func DecodeSubscription(b []byte) (Subscription, error) {
 	return s, f.err("subscription")
 }
 
-// AppendSubscribe adds the command. Fields: reference, 4 subscription (repeated).
+// AppendSubscribe adds the command. Fields: reference, 4 subscription (repeated),
+// 5 replay.
 func AppendSubscribe(dst []byte, s *Subscribe) []byte {
 	dst, mark := begin(dst, KindSubscribe)
 	dst = putRef(dst, &s.Ref)
@@ -190,6 +191,7 @@ func AppendSubscribe(dst []byte, s *Subscribe) []byte {
 		dst = AppendSubscription(dst, &s.Subs[i])
 		dst = closeAt(dst, m)
 	}
+	dst = putBool(dst, 5, s.Replay)
 	return closeAt(dst, mark)
 }
 
@@ -198,6 +200,10 @@ func (s *Subscribe) Decode(b []byte) error {
 	*s = Subscribe{Subs: s.Subs[:0]}
 	f := fields{b: b}
 	for f.next() {
+		if f.num == 5 {
+			s.Replay = f.bool()
+			continue
+		}
 		if f.num != 4 {
 			f.ref(&s.Ref)
 			continue

@@ -226,6 +226,14 @@ func TestGoldenOfLaterFields(t *testing.T) {
 	if ok, err := it.Next(&c); !ok || err != nil || back.Decode(c.Payload) != nil || !cmp.Equal(configure, back) {
 		t.Fatalf("configure: %+v, %v", back, err)
 	}
+	subscribe := Subscribe{Ref: SessionRef{Epoch: 1}, Subs: []Subscription{{Filter: "a", QoS: 1}}, Replay: true}
+	b = AppendSubscribe(nil, &subscribe)
+	golden(t, "subscribe-2", b)
+	it = Iter{b: b}
+	var sub Subscribe
+	if ok, err := it.Next(&c); !ok || err != nil || sub.Decode(c.Payload) != nil || !cmp.Equal(subscribe, sub) {
+		t.Fatalf("subscribe: %+v, %v", sub, err)
+	}
 	want := []Result{
 		{Code: OK, Index: 9, Codes: []byte{1}, Existed: []bool{false}, Gate: 1 << 40},
 		{Code: OK, Epoch: 3, Replays: []PendingReplay{{Filter: "a/#", After: "a/b"}, {Filter: "b"}}},

@@ -95,11 +95,14 @@ type Subscription struct {
 
 // Subscribe adds or replaces subscriptions. Result OK: Codes (the granted QoS,
 // or 0x97 past the subscription limit) and Existed per filter; Gate, if a filter is
-// shared; Replays that begin, if the session is durable. Invalid: a filter is
+// shared; Replays that begin, if Replay is set and the session is durable. Invalid: a filter is
 // malformed, and nothing was applied. Else StaleEpoch, UnknownSession.
 type Subscribe struct {
 	Ref  SessionRef
 	Subs []Subscription
+	// Replay: the gateway hands retained messages to the inbox of a durable session
+	// (command Replay). Without it, as in older logs, it sends them by itself.
+	Replay bool
 }
 
 // Unsubscribe removes subscriptions. Result OK: Codes per filter (0x00 or 0x11).

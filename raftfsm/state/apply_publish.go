@@ -104,6 +104,9 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	if p.Flags&command.ToInboxes != 0 && m.QoS > 0 && s.publishToInboxes(t, m, msg) {
 		code = command.OK
 	}
+	if p.Flags&command.ToShares != 0 && m.QoS > 0 && t.shareTrie != nil && s.publishToShares(t, m, msg) {
+		code = command.OK
+	}
 	if retain {
 		code = s.retain(t, m, msg)
 	}
@@ -140,10 +143,7 @@ func (s *Shard) publishToInboxes(t *tenant, m *command.Message, msg *message) bo
 		if ss.full && !s.makeRoom(ss, &enders) {
 			continue
 		}
-		var bits entryBits
-		if qos == 2 {
-			bits |= bitQoS2
-		}
+		bits := qosBits(qos)
 		if h.retain && m.Retain {
 			bits |= bitRetain
 		}
@@ -188,7 +188,7 @@ func (s *Shard) makeRoom(ss *session, enders *[]*session) bool {
 }
 
 // dropOldest removes the oldest entry whose delivery has surely not begun; false
-// if there is none.
+// if there is none. What belongs to a share is spared: it is the share's to drop.
 func (s *Shard) dropOldest(ss *session) (bool, error) {
 	b := ss.box
 	from := max(b.dropFrom, b.floor, b.perhapsSent(ss)+1)
@@ -199,14 +199,14 @@ func (s *Shard) dropOldest(ss *session) (bool, error) {
 		}
 		if ok {
 			s.cold[coldKey{ss.sid, c.seq}] = c
-			s.finishCold(ss, c.seq)
+			s.removeCold(ss, c.seq)
 			delete(s.cold, coldKey{ss.sid, c.seq})
 			b.dropFrom = c.seq + 1
 			return true, nil
 		}
 	}
 	for seq := max(from, b.hot); seq < b.next; seq++ {
-		if e := b.at(seq); e.bits&bitLive != 0 && e.bits&bitReceived == 0 {
+		if e := b.at(seq); e.bits&bitLive != 0 && e.bits&bitReceived == 0 && !b.held(seq) {
 			s.finish(ss, seq)
 			b.dropFrom = seq + 1
 			return true, nil

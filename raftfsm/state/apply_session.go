@@ -52,7 +52,8 @@ func (s *Shard) applyConnect(c *command.Connect) command.Result {
 		}
 	}
 	s.countRoutes(ss, 1)
-	s.timers.update(ss)
+	s.tellShares(ss, command.ShareOnline)
+	s.updateLife(ss)
 	s.markDirty(ss)
 	return s.attached(ss, present, prev)
 }
@@ -65,6 +66,9 @@ func (s *Shard) attached(ss *session, present bool, prev command.Owner) command.
 	}
 	for i := range ss.inbound {
 		r.AwaitingRelease = append(r.AwaitingRelease, ss.inbound[i].pid)
+	}
+	for _, p := range ss.replays {
+		r.Replays = append(r.Replays, command.PendingReplay{Filter: p.filter, After: p.after})
 	}
 	return r
 }
@@ -134,10 +138,12 @@ func (s *Shard) setDurable(ss *session, durable bool) {
 		ss.box = newInbox()
 	}
 	for _, u := range ss.subs {
-		if durable {
-			ss.tenant.trie.Set(u.route.filter, ss.sid, u)
-		} else {
-			ss.tenant.trie.Delete(u.route.filter, ss.sid)
+		switch {
+		case u.route == nil: // its share has it
+		case durable:
+			ss.tenant.trie.Set(u.filter, ss.sid, u)
+		default:
+			ss.tenant.trie.Delete(u.filter, ss.sid)
 		}
 	}
 }
@@ -176,6 +182,8 @@ func (s *Shard) disconnect(ss *session) {
 		s.endSession(ss)
 		return
 	}
+	s.tellShares(ss, command.ShareOffline)
+	s.giveBackUnsent(ss)
 	if ss.expiryS != command.NeverExpires {
 		ss.expiresAt = s.clock + int64(ss.expiryS)*1000
 	}
@@ -189,7 +197,7 @@ func (s *Shard) disconnect(ss *session) {
 	if ss.box != nil {
 		ss.box.resetDrop()
 	}
-	s.timers.update(ss)
+	s.updateLife(ss)
 	s.markDirty(ss)
 }
 
@@ -207,6 +215,7 @@ func (s *Shard) applyNodeLost(n *command.NodeLost) command.ResultCode {
 		s.assumeSent(ss)
 		s.disconnect(ss)
 	}
+	s.loseMembers(n.Node, n.Incarnation)
 	return command.OK
 }
 
@@ -233,12 +242,13 @@ func (s *Shard) endSession(ss *session) {
 		s.fireWill(ss)
 	}
 	s.countRoutes(ss, -1)
+	held := s.settleAll(ss) // looks at what the connection perhaps sent
 	s.setOwner(ss, ownerKey{})
 	for _, u := range ss.subs {
 		s.dropSub(u)
 	}
-	ss.subs = nil
-	s.endInbox(ss)
+	ss.subs, ss.replays = nil, nil
+	s.endInbox(ss, held)
 	s.unregister(ss)
 	if ss.inStore {
 		s.ops.delete(keyPair(nil, keySession, ss.key.Tenant, ss.key.ClientID))
@@ -247,13 +257,14 @@ func (s *Shard) endSession(ss *session) {
 }
 
 // endInbox drops the inbox of a session that ends. What is cold is not read: its
-// counters and hashes are known in total, and write-backs sweep the records.
-func (s *Shard) endInbox(ss *session) {
+// counters and hashes are known in total, and write-backs sweep the records. kept is
+// how many of its messages are not lost with it.
+func (s *Shard) endInbox(ss *session, kept uint64) {
 	b := ss.box
 	if b == nil {
 		return
 	}
-	s.dropped.SessionEnded += b.count - b.received
+	s.dropped.SessionEnded += b.count - b.received - kept
 	s.sum.subSum(b.sum)
 	s.inboxMessages -= b.count
 	s.inboxBytes -= b.bytes

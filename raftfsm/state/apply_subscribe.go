@@ -2,6 +2,7 @@ package state
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/router"
@@ -17,8 +18,14 @@ const (
 // validFilter holds for all versions of this program that share a log: only the
 // protocol's own limits count, never a node's configuration.
 func validFilter(filter string) bool {
-	_, _, shared, err := router.SplitShare(filter)
-	return err == nil && !shared && router.CheckFilter(filter, 0, 0) == nil
+	_, inner, _, err := router.SplitShare(filter)
+	return err == nil && router.CheckFilter(inner, 0, 0) == nil && strings.IndexByte(filter, 0) < 0
+}
+
+// isShared reports whether a valid filter is shared.
+func isShared(filter string) bool {
+	_, _, shared, _ := router.SplitShare(filter)
+	return shared
 }
 
 // applySubscribe adds or replaces subscriptions.
@@ -35,6 +42,14 @@ func (s *Shard) applySubscribe(c *command.Subscribe) command.Result {
 	r := command.Result{Code: command.OK, Codes: make([]byte, len(c.Subs)), Existed: make([]bool, len(c.Subs))}
 	for i := range c.Subs {
 		r.Codes[i], r.Existed[i] = s.subscribe(ss, &c.Subs[i])
+		if r.Codes[i] == codeQuotaExceeded {
+			continue
+		}
+		if isShared(c.Subs[i].Filter) {
+			r.Gate = s.lastOrigin // that of the join
+		} else if c.Replay && s.startReplay(ss, &c.Subs[i], r.Existed[i]) {
+			r.Replays = append(r.Replays, command.PendingReplay{Filter: c.Subs[i].Filter})
+		}
 	}
 	s.markDirty(ss)
 	return r
@@ -51,21 +66,36 @@ func (s *Shard) subscribe(ss *session, c *command.Subscription) (code byte, exis
 		if limit := s.settings.MaxSubscriptions; limit != 0 && uint32(len(ss.subs)) >= limit {
 			return codeQuotaExceeded, false
 		}
-		u = &sub{sess: ss, route: s.routeOf(ss.tenant, c.Filter)}
-		s.touchRoute(u.route)
-		u.route.subs++
+		u = s.newSub(ss, c.Filter)
 		s.subscriptions++
 		ss.subs = slices.Insert(ss.subs, at, u)
 	}
 	u.bits, u.id = bitsOf(c), c.ID
 	u.dirty = true
 	ss.subsNew = true
-	if ss.durable && !existed {
-		ss.tenant.trie.Set(u.route.filter, ss.sid, u)
+	if ss.durable && !existed && u.route != nil {
+		ss.tenant.trie.Set(u.filter, ss.sid, u)
 	}
 	s.countRoute(u, 1)
 	s.sum.add(u.hash())
+	if u.route == nil {
+		if ss.box == nil { // for what the share gives it
+			ss.box = newInbox()
+		}
+		s.tellShare(u, command.ShareJoin)
+	}
 	return c.QoS, existed
+}
+
+// newSub makes a subscription. One that is shared has no route: its share does.
+func (s *Shard) newSub(ss *session, filter string) *sub {
+	if isShared(filter) {
+		return &sub{sess: ss, filter: strings.Clone(filter)}
+	}
+	r := s.routeOf(ss.tenant, filter)
+	s.touchRoute(r)
+	r.subs++
+	return &sub{sess: ss, filter: r.filter, route: r}
 }
 
 // applyUnsubscribe removes subscriptions.
@@ -85,6 +115,10 @@ func (s *Shard) applyUnsubscribe(c *command.Unsubscribe) command.Result {
 		s.countRoute(u, -1)
 		s.dropSub(u)
 		ss.subs = slices.Delete(ss.subs, at, at+1)
+		s.stopReplay(ss, u.filter)
+		if u.route == nil {
+			s.giveBackOf(ss, u.filter)
+		}
 		r.Codes[i] = codeSuccess
 	}
 	s.markDirty(ss)
@@ -95,19 +129,23 @@ func (s *Shard) applyUnsubscribe(c *command.Unsubscribe) command.Result {
 // route's counts.
 func (s *Shard) dropSub(u *sub) {
 	ss := u.sess
-	s.touchRoute(u.route)
-	u.route.subs--
 	s.subscriptions--
 	s.sum.sub(u.hash())
-	if ss.durable {
-		ss.tenant.trie.Delete(u.route.filter, ss.sid)
+	if u.route == nil {
+		s.tellShare(u, command.ShareLeave)
+	} else {
+		s.touchRoute(u.route)
+		u.route.subs--
+		if ss.durable {
+			ss.tenant.trie.Delete(u.filter, ss.sid)
+		}
 	}
 	if u.inStore {
-		s.ops.delete(keySubOf(nil, ss.sid, u.route.filter))
+		s.ops.delete(keySubOf(nil, ss.sid, u.filter))
 	}
 }
 
 func (u *sub) hash() uint64 {
-	h := fold(recordHash(keySub, []byte(u.route.filter)), u.sess.sid)
+	h := fold(recordHash(keySub, []byte(u.filter)), u.sess.sid)
 	return fold(fold(h, uint64(u.bits)), uint64(u.id))
 }

@@ -1,65 +1,225 @@
 package state
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 )
 
-// applyTick lets time act on everything whose time has come (I12, I15).
+// maxTickItems is how many things of each kind (entries, sessions, originated and
+// retained messages) one Tick handles. More of them are due at once for the next
+// one: 10,000 are some tens of milliseconds. It is part of what machines agree on.
+const maxTickItems = 10000
+
+// applyTick lets time act on what is due (I12, I15). What is handled, and in which
+// order, follows from the logical state alone, not from what is hot.
 func (s *Shard) applyTick() {
-	s.expireCold()
-	var due []*session
-	for len(s.timers.heap) > 0 && s.timers.heap[0].due <= s.clock {
-		ss := s.timers.heap[0]
-		s.timers.remove(ss)
-		due = append(due, ss)
-	}
-	// In the order of sessions, not of times: what a hot entry adds to a due time
-	// differs between replicas.
-	slices.SortFunc(due, compareSID)
-	for _, ss := range due {
-		s.expireSession(ss)
-	}
+	s.expireEntries()
+	s.expireSessions()
 	s.expireOrigins()
 	s.expireRetained()
 }
 
-func (s *Shard) expireSession(ss *session) {
-	if b := ss.box; b != nil && b.hotExpiry != 0 && b.hotExpiry <= s.clock {
-		s.expireHot(ss)
+// expireSessions ends sessions and fires wills, those that are due longest first.
+func (s *Shard) expireSessions() {
+	var due []*session
+	for len(due) < s.tickItems {
+		ss := s.timers.popDue(s.clock)
+		if ss == nil {
+			break
+		}
+		due = append(due, ss)
 	}
-	if ss.expiresAt != 0 && ss.expiresAt <= s.clock {
-		s.endSession(ss)
-		return
-	}
-	if w := ss.will; w != nil && w.dueAt != 0 && w.dueAt <= s.clock {
-		s.fireWill(ss)
-	}
-	s.timers.update(ss)
-}
-
-// expireHot removes the expired hot entries of an inbox.
-func (s *Shard) expireHot(ss *session) {
-	b := ss.box
-	first := int64(0)
-	for seq := b.hot; seq < b.next; seq++ {
-		if seq < b.hot { // trimmed meanwhile
+	slices.SortFunc(due, compareSID)
+	for _, ss := range due {
+		if ss.expiresAt != 0 && ss.expiresAt <= s.clock {
+			s.endSession(ss)
 			continue
 		}
-		e := b.at(seq)
+		if w := ss.will; w != nil && w.dueAt != 0 && w.dueAt <= s.clock {
+			s.fireWill(ss)
+		}
+		s.updateLife(ss)
+	}
+}
+
+// dueEntry is an inbox entry that expires. Entries expire in the order of time,
+// session, sequence.
+type dueEntry struct {
+	at       int64
+	sid, seq uint64
+}
+
+func (d dueEntry) compare(o dueEntry) int {
+	return cmp.Or(cmp.Compare(d.at, o.at), cmp.Compare(d.sid, o.sid), cmp.Compare(d.seq, o.seq))
+}
+
+// dueScan is how far an entry's Tick has read the store's expiry index.
+type dueScan struct {
+	read bool       // it has been read at all
+	list []dueEntry // cold entries that are due, in order
+	pos  dueEntry   // the index was read up to here
+	more bool       // there may be more due behind pos
+	next int64      // the first time in the index that is not due, 0 for none
+}
+
+// expireEntries removes expired entries of inboxes, hot and cold ones in one order.
+func (s *Shard) expireEntries() {
+	hot, touched := s.dueHot()
+	cold := &s.due
+	if !cold.read { // nothing cold was due, or it is the entry's second Tick
+		*cold = dueScan{list: cold.list[:0], pos: s.expiryDone, more: s.coldExpiry != 0 && s.coldExpiry <= s.clock, next: s.coldExpiry}
+	}
+	n := 0
+	for ; n < s.tickItems; n++ {
+		for len(cold.list) == 0 && cold.more {
+			// More than the prefetch found, as something of it is gone by now.
+			if s.fatal = s.readDue(s.clock, s.tickItems); s.fatal != nil {
+				return
+			}
+		}
+		var d dueEntry
 		switch {
-		case e.bits&bitLive == 0 || e.msg == nil || e.msg.expiresAt == 0:
-		case e.msg.expiresAt <= s.clock:
-			s.expireEntry(ss, seq)
-		case first == 0 || e.msg.expiresAt < first:
-			first = e.msg.expiresAt
+		case len(cold.list) > 0 && (len(hot) == 0 || cold.list[0].compare(hot[0]) < 0):
+			d = cold.list[0]
+			cold.list = cold.list[1:]
+			if !s.isDue(d) {
+				n--
+				continue
+			}
+		case len(hot) > 0:
+			d = hot[0]
+			hot = hot[1:]
+		default:
+			s.endExpiry(touched, hot, dueEntry{at: s.clock, sid: ^uint64(0), seq: ^uint64(0)}, cold.next)
+			return
+		}
+		s.expireEntry(s.byID[d.sid], d.seq)
+		s.expiryDone = d
+	}
+	// What is left is due for the next Tick.
+	s.endExpiry(touched, hot, s.expiryDone, s.clock)
+}
+
+// endExpiry takes note of how far a Tick came.
+func (s *Shard) endExpiry(touched []*session, hot []dueEntry, done dueEntry, cold int64) {
+	s.expiryDone, s.due = done, dueScan{list: s.due.list[:0]}
+	if s.coldExpiry != 0 {
+		s.coldExpiry = cold
+	}
+	for _, d := range hot {
+		ss := s.byID[d.sid]
+		if b := ss.box; b.hotExpiry == 0 || d.at < b.hotExpiry {
+			b.hotExpiry = d.at
 		}
 	}
-	b.hotExpiry = first
-	if ss.full {
-		s.checkFull(ss)
+	for _, ss := range touched {
+		s.expiries.update(ss, ss.box.hotExpiry)
 	}
+}
+
+// dueHot lists the hot entries that are due, in order, with the sessions that it
+// looked at. Their hotExpiry is that of what is not due.
+func (s *Shard) dueHot() (list []dueEntry, touched []*session) {
+	for {
+		ss := s.expiries.popDue(s.clock)
+		if ss == nil {
+			break
+		}
+		touched = append(touched, ss)
+		b := ss.box
+		b.hotExpiry = 0
+		for seq := b.hot; seq < b.next; seq++ {
+			e := b.at(seq)
+			if e.bits&bitLive == 0 || e.msg == nil || e.msg.expiresAt == 0 || ss.share != nil && ss.share.isAssigned(seq) {
+				continue
+			}
+			if at := e.msg.expiresAt; at <= s.clock {
+				list = append(list, dueEntry{at: at, sid: ss.sid, seq: seq})
+			} else if b.hotExpiry == 0 || at < b.hotExpiry {
+				b.hotExpiry = at
+			}
+		}
+	}
+	slices.SortFunc(list, dueEntry.compare)
+	return list, touched
+}
+
+// isDue reports whether a cold entry of the expiry index is still to be expired.
+func (s *Shard) isDue(d dueEntry) bool {
+	ss := s.byID[d.sid]
+	if ss == nil || ss.box == nil || d.seq >= ss.box.hot || ss.share != nil && ss.share.isAssigned(d.seq) {
+		return false
+	}
+	c, ok := s.coldAt(ss, d.seq)
+	return ok && c.bits&bitReceived == 0
+}
+
+// readDue reads on in the store's expiry index up to the clock, until it has found
+// as many cold entries as the limit says, with the entries themselves.
+func (s *Shard) readDue(clock int64, limit int) error {
+	var bad error
+	sc := &s.due
+	found := 0
+	sc.read, sc.more, sc.next = true, false, 0
+	from := keyX(nil, sc.pos.at, sc.pos.sid, sc.pos.seq)
+	start := len(sc.list)
+	err := s.store.Iterate(append(from, 0), []byte{keyExpiry + 1}, func(k, _ []byte) bool {
+		if len(k) != 25 {
+			bad = fmt.Errorf("expiry index key of %d bytes: %w", len(k), ErrCorrupt)
+			return false
+		}
+		d := dueEntry{at: int64(binary.BigEndian.Uint64(k[1:])), sid: binary.BigEndian.Uint64(k[9:]), seq: binary.BigEndian.Uint64(k[17:])}
+		if d.at > clock {
+			sc.next = d.at
+			return false
+		}
+		if found == limit {
+			sc.more = true
+			return false
+		}
+		sc.pos = d
+		// Of a session that ended, the sweep has not come by yet.
+		if ss := s.byID[d.sid]; ss != nil && ss.box != nil && d.seq < ss.box.hot && !ss.box.dead.contains(d.seq) {
+			sc.list = append(sc.list, d)
+			found++
+		}
+		return true
+	})
+	if err == nil {
+		err = bad
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range sc.list[start:] {
+		if err := s.readInto(d.sid, d.seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readInto reads a cold entry for coldAt, if it is there.
+func (s *Shard) readInto(sid, seq uint64) error {
+	if _, have := s.cold[coldKey{sid, seq}]; have {
+		return nil
+	}
+	v, err := s.store.Get(keyU64s(nil, keyEntry, sid, seq))
+	if errors.Is(err, ErrNotFound) {
+		return nil // gone since the last write-back
+	}
+	if err != nil {
+		return err
+	}
+	c, _, err := readEntry(seq, v)
+	if err != nil {
+		return err
+	}
+	s.cold[coldKey{sid, seq}] = c
+	return nil
 }
 
 // expireEntry handles one expired entry that is live and queued. One whose delivery
@@ -68,47 +228,16 @@ func (s *Shard) expireHot(ss *session) {
 // message.
 func (s *Shard) expireEntry(ss *session, seq uint64) {
 	s.dropped.Expired++
-	if seq <= ss.box.perhapsSent(ss) && s.receive(ss, seq) {
+	if ss.share != nil {
+		s.dropWaiting(ss, seq)
 		return
 	}
-	s.finish(ss, seq)
-}
-
-// dueEntry is an entry of the store's expiry index whose time has come.
-type dueEntry struct {
-	sid, seq uint64
-	at       int64
-}
-
-// expireCold handles the entries that prefetch found in the store's index. Those
-// that are hot as well are left to expireHot.
-func (s *Shard) expireCold() {
-	if s.coldExpiry == 0 || s.coldExpiry > s.clock {
-		return
+	if seq > ss.box.perhapsSent(ss) || !s.receive(ss, seq) {
+		s.finish(ss, seq)
 	}
-	var touched []*session
-	for _, d := range s.coldDue {
-		ss := s.byID[d.sid]
-		if ss == nil || ss.box == nil {
-			// Of a session that ended: the sweep has not come by yet.
-			s.ops.delete(keyX(nil, d.at, d.sid, d.seq))
-			continue
-		}
-		if d.seq >= ss.box.hot {
-			continue
-		}
-		if c, ok := s.coldAt(ss, d.seq); ok && c.bits&bitReceived == 0 {
-			s.expireEntry(ss, d.seq)
-			touched = append(touched, ss)
-		}
+	if ss.full {
+		s.checkFull(ss)
 	}
-	for _, ss := range touched {
-		if ss.full {
-			s.checkFull(ss)
-		}
-	}
-	s.expiryDone = s.clock
-	s.coldExpiry = s.nextColdExpiry
 }
 
 // seqOfKey is the sequence in the key of an inbox entry.

@@ -143,7 +143,7 @@ func (s *Shard) oldestCold(ss *session, from uint64) (coldEntry, bool, error) {
 	b := ss.box
 	for {
 		for i, c := range b.peek {
-			if c.seq >= from && !b.dead.contains(c.seq) && !b.recv.contains(c.seq) && c.bits&bitReceived == 0 {
+			if c.seq >= from && !b.dead.contains(c.seq) && !b.recv.contains(c.seq) && c.bits&bitReceived == 0 && !b.held(c.seq) {
 				b.peek = b.peek[i:]
 				return c, true, nil
 			}

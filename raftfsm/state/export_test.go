@@ -124,3 +124,6 @@ func (r *RangeSet) Valid() bool {
 	}
 	return true
 }
+
+// SetTickItems changes how much one Tick does, on all machines of a test.
+func SetTickItems(s *Shard, n int) { s.tickItems = n }

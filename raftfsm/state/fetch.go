@@ -279,10 +279,7 @@ func (f *fetch) finish() (Page, error) {
 	for i := range f.items {
 		it := &f.items[i]
 		d := &p.Deliveries[i]
-		*d = Delivery{Seq: it.seq, QoS: 1, Retain: it.bits&bitRetain != 0, SubIDs: it.ids, State: Queued, Dup: it.seq <= f.dupTo, ExpiresAt: it.expiresAt}
-		if it.bits&bitQoS2 != 0 {
-			d.QoS = 2
-		}
+		*d = Delivery{Seq: it.seq, QoS: it.bits.qos(), Retain: it.bits&bitRetain != 0, SubIDs: it.ids, State: Queued, Dup: it.seq <= f.dupTo, ExpiresAt: it.expiresAt}
 		if it.bits&bitReceived != 0 {
 			d.State = Received
 			continue

@@ -14,9 +14,10 @@ const (
 	bitShared   entryBits = 1 << 3 // store only: the record refers to a P record
 	bitIDs      entryBits = 1 << 4 // store only: subscription identifiers follow
 	bitExpires  entryBits = 1 << 5 // store only: an expiry time follows
+	bitQoS0     entryBits = 1 << 6 // effective QoS 0
 	bitLive     entryBits = 1 << 7 // memory only: not a tombstone
 
-	logicalBits = bitQoS2 | bitRetain | bitReceived
+	logicalBits = bitQoS2 | bitRetain | bitReceived | bitQoS0
 	// receivedBits are all that is left of an entry in state Received.
 	receivedBits = bitQoS2 | bitReceived
 )
@@ -35,7 +36,28 @@ func (e *entry) idList() []uint32 {
 	return *e.ids
 }
 
-// inbox is the queue of a durable session. Entries with a sequence in [hot, next)
+// qosBits are the bits of an effective QoS.
+func qosBits(qos byte) entryBits {
+	switch qos {
+	case 0:
+		return bitQoS0
+	case 2:
+		return bitQoS2
+	}
+	return 0
+}
+
+func (b entryBits) qos() byte {
+	switch {
+	case b&bitQoS2 != 0:
+		return 2
+	case b&bitQoS0 != 0:
+		return 0
+	}
+	return 1
+}
+
+// inbox is the queue of a durable session, a member of a share, or a share. Entries with a sequence in [hot, next)
 // are in memory; live ones below stored are in the store. So [hot, stored) are in
 // both, [stored, next) are dirty, and below hot they are cold.
 type inbox struct {
@@ -47,6 +69,7 @@ type inbox struct {
 	sentTo   uint64 // highest sequence that was perhaps sent
 	dupTo    uint64 // what was perhaps sent on an earlier connection
 	sum      sum    // of the entries' record hashes
+	holds    []hold // which entries belong to shares
 
 	// Where things are.
 	floor   uint64 // everything below is gone; may be too low while there are cold entries

@@ -3,8 +3,8 @@ package state
 // Changes of one inbox, hot or cold. All of them keep the counters, the digest
 // and the lists of what the next write-back has to do.
 
-// appendEntry queues a message.
-func (s *Shard) appendEntry(ss *session, m *message, bits entryBits, ids *[]uint32) {
+// appendEntry queues a message and returns its sequence.
+func (s *Shard) appendEntry(ss *session, m *message, bits entryBits, ids *[]uint32) uint64 {
 	b := ss.box
 	m.refs++
 	e := entry{msg: m, ids: ids, bits: bits | bitLive}
@@ -24,23 +24,31 @@ func (s *Shard) appendEntry(ss *session, m *message, bits entryBits, ids *[]uint
 	s.hotList.touch(ss)
 	if m.expiresAt != 0 && (b.hotExpiry == 0 || m.expiresAt < b.hotExpiry) {
 		b.hotExpiry = m.expiresAt
-		s.timers.update(ss)
+		s.expiries.update(ss, b.hotExpiry)
 	}
 	s.checkFull(ss)
+	return seq
 }
 
 // finish removes an entry that is done with. Unknown sequences are ignored.
-func (s *Shard) finish(ss *session, seq uint64) (coldEntry, bool) {
+func (s *Shard) finish(ss *session, seq uint64) {
+	if s.remove(ss, seq) && len(ss.box.holds) > 0 {
+		s.settleHeld(ss, seq, false)
+	}
+}
+
+// remove takes an entry out of its inbox; false if there is none.
+func (s *Shard) remove(ss *session, seq uint64) bool {
 	b := ss.box
 	if seq < b.hot {
-		return s.finishCold(ss, seq)
+		return s.removeCold(ss, seq)
 	}
 	if seq >= b.next {
-		return coldEntry{}, false
+		return false
 	}
 	e := b.at(seq)
 	if e.bits&bitLive == 0 {
-		return coldEntry{}, false
+		return false
 	}
 	c := e.asCold(seq)
 	s.forget(ss, &c)
@@ -54,13 +62,13 @@ func (s *Shard) finish(ss *session, seq uint64) (coldEntry, bool) {
 	if b.hotLive == 0 {
 		s.hotList.remove(ss)
 	}
-	return c, true
+	return true
 }
 
-func (s *Shard) finishCold(ss *session, seq uint64) (coldEntry, bool) {
+func (s *Shard) removeCold(ss *session, seq uint64) bool {
 	c, ok := s.coldAt(ss, seq)
 	if !ok {
-		return c, false
+		return false
 	}
 	b := ss.box
 	s.forget(ss, &c)
@@ -70,7 +78,7 @@ func (s *Shard) finishCold(ss *session, seq uint64) (coldEntry, bool) {
 	} else if seq == b.floor {
 		b.floor++
 	}
-	return c, true
+	return true
 }
 
 // receive records the PUBREC of a QoS 2 entry: only the sequence is still needed.
@@ -115,6 +123,9 @@ func (s *Shard) receive(ss *session, seq uint64) bool {
 	s.sum.add(h)
 	b.received++
 	s.markDirty(ss)
+	if len(b.holds) > 0 {
+		s.settleHeld(ss, seq, false) // the client has it: no other member may get it
+	}
 	return true
 }
 

@@ -24,6 +24,7 @@ func (s *Shard) Load(st Store) error {
 	}{
 		{"lane", keyLane, s.loadLane},
 		{"session", keySession, s.loadSession},
+		{"share", keyShare, s.loadShare},
 		{"subscription", keySub, s.loadSub},
 		{"inbound message", keyInbound, s.loadInbound},
 		{"originated message", keyOrigin, s.loadOrigin},
@@ -90,7 +91,7 @@ func (s *Shard) loaded() error {
 		if ss.full {
 			s.fullSessions++
 		}
-		s.timers.update(ss)
+		s.updateLife(ss)
 		ss.rehash = true
 		s.rehashList = append(s.rehashList, ss)
 	}
@@ -110,6 +111,7 @@ func (s *Shard) loaded() error {
 // reset empties the machine's memory.
 func (s *Shard) reset() {
 	fn, loads := s.matcher.fn, s.loads
+	s.shares = newOrdered(compareSessions)
 	s.meta = meta{settings: s.opts.Settings}
 	s.tenants = make(map[string]*tenant)
 	s.byID = make(map[uint64]*session)
@@ -117,7 +119,8 @@ func (s *Shard) reset() {
 	s.owners = make(map[ownerKey]*owner)
 	s.lanes = make(map[string]*lane)
 	s.sources = make(map[uint32]*source)
-	s.origins, s.timers, s.expiring = originList{}, timers{}, expiryHeap{}
+	s.origins, s.expiring = originList{}, expiryHeap{}
+	s.timers, s.expiries = timers{at: lifeTimer}, timers{at: expiryTimer}
 	s.sum = sum{}
 	s.inboxMessages, s.inboxBytes, s.retainedBytes = 0, 0, 0
 	s.retainedCount, s.durables, s.fullSessions, s.subscriptions, s.inboundCount = 0, 0, 0, 0, 0
@@ -125,10 +128,10 @@ func (s *Shard) reset() {
 	s.unrefs = make(map[uint64]int64)
 	s.dirtyBytes, s.logBytes, s.sweeps, s.newSweeps, s.changed = 0, 0, nil, nil, false
 	s.hotList, s.hotBytes, s.hotEntries, s.freeMsgs = hotList{}, 0, 0, nil
-	s.coldExpiry, s.expiryDone, s.nextColdExpiry = 0, 0, 0
+	s.coldExpiry, s.expiryDone, s.due, s.settles = 0, dueEntry{}, dueScan{}, nil
 	s.lastTenant, s.touchedRoutes, s.fx = nil, nil, effectsInProgress{}
 	s.matcher = matcher{fn: fn}
-	s.cold, s.coldDue, s.cmd, s.fatal = make(map[coldKey]coldEntry), nil, scratch{}, nil
+	s.cold, s.cmd, s.fatal = make(map[coldKey]coldEntry), scratch{}, nil
 	s.loads = loads
 }
 
@@ -163,12 +166,12 @@ func (s *Shard) loadSub(k, v []byte) error {
 		return fmt.Errorf("of unknown session: %w", ErrCorrupt)
 	}
 	r := recordReader{b: v}
-	u := &sub{sess: ss, route: s.routeOf(ss.tenant, string(k[9:])), bits: subBits(r.uint()), id: r.u32(), inStore: true}
-	u.route.subs++
+	u := s.newSub(ss, string(k[9:]))
+	u.bits, u.id, u.inStore = subBits(r.uint()), r.u32(), true
 	s.subscriptions++
 	ss.subs = append(ss.subs, u) // keys come in the order of filters
-	if ss.durable {
-		ss.tenant.trie.Set(u.route.filter, ss.sid, u)
+	if ss.durable && u.route != nil {
+		ss.tenant.trie.Set(u.filter, ss.sid, u)
 	}
 	s.sum.add(u.hash())
 	return r.err("subscription")
@@ -197,22 +200,6 @@ func (s *Shard) loadInbound(k, v []byte) error {
 	s.inboundCount++
 	s.sum.add(in.hash(ss.sid))
 	return r.err("inbound message")
-}
-
-func (s *Shard) loadOrigin(k, v []byte) error {
-	if len(k) != 9 {
-		return fmt.Errorf("key of %d bytes: %w", len(k), ErrCorrupt)
-	}
-	r := recordReader{b: v}
-	o := &originated{seq: binary.BigEndian.Uint64(k[1:]), flags: command.PublishFlags(r.u32()), will: r.flag(), inStore: true}
-	expiresAt := r.int()
-	o.key = command.SessionKey{Tenant: r.string(), ClientID: r.string()}
-	o.username = r.string()
-	o.msg = s.loadMessage(0, append([]byte(nil), r.rest()...), expiresAt, false)
-	o.msg.refs++
-	s.origins.add(o)
-	s.sum.add(o.hash())
-	return r.err("originated message")
 }
 
 func (s *Shard) loadSource(k, v []byte) error {

@@ -288,7 +288,7 @@ func (r *run) compareOrigins(mu *machineUnderTest) {
 	for i, o := range r.m.origins {
 		low = min(low, o.seq)
 		g := got[i]
-		if g.Seq != o.seq || g.Key != o.key || g.Will != o.will || string(g.Encoded) != string(o.m.encoded) || g.ExpiresAt != o.m.expiresAt ||
+		if g.Seq != o.seq || g.Key != o.key || g.Will != o.will || string(g.Encoded) != string(r.m.remaining(o.m)) || g.ExpiresAt != o.m.expiresAt ||
 			(g.Flags&command.ToRetained != 0) != o.m.Retain {
 			r.t.Fatalf("%s: originated %+v, model %+v", mu.name, g, o)
 		}

@@ -486,6 +486,15 @@ func (m *model) originDone(c *command.OriginDone) {
 	m.origins = slices.DeleteFunc(m.origins, func(o mOrigin) bool { return in(c.Seqs, o.seq) })
 }
 
+// remaining is a message with what remains of its expiry interval.
+func (m *model) remaining(mm *mMessage) []byte {
+	c := mm.Message
+	if c.HasExpiry {
+		c.Expiry = min(c.Expiry, uint32(max(1, (mm.expiresAt-m.clock+999)/1000)))
+	}
+	return c.Append(nil)
+}
+
 func (m *model) expired(at int64) bool { return at != 0 && at <= m.clock }
 
 func (m *model) tick() {

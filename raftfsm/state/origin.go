@@ -2,21 +2,25 @@ package state
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 )
 
-// originated is a message that this shard originated: a will, or a QoS 2 message
-// that its publisher released. It stays until every target has confirmed it.
+// originated is a message that this shard originated (a will, or a QoS 2 message
+// that its publisher released), or a command for another shard (see originCommand).
+// It stays until every target has confirmed it.
 type originated struct {
 	seq      uint64
 	key      command.SessionKey
 	username string
-	msg      *message
+	msg      *message // nil for a command without one
 	flags    command.PublishFlags
 	will     bool
+	cmd      []byte // encoded, without message and origin key; nil for a message
 	inStore  bool
+	done     bool
 }
 
 // originList holds them by sequence. Entries that are done become nil until they
@@ -35,7 +39,13 @@ func (s *Shard) originate(ss *session, m *message, isWill bool) {
 	if decoded, err := command.DecodeMessage(m.body); err == nil && decoded.Retain {
 		o.flags |= command.ToRetained
 	}
-	m.refs++
+	s.addOrigin(o)
+}
+
+func (s *Shard) addOrigin(o *originated) {
+	if o.msg != nil {
+		o.msg.refs++
+	}
 	s.origins.add(o)
 	s.sum.add(o.hash())
 	s.fx.origins = true
@@ -59,9 +69,18 @@ func (s *Shard) fireWill(ss *session) {
 func (l *originList) add(o *originated) {
 	l.list = append(l.list, o)
 	l.live++
-	if e := o.msg.expiresAt; e != 0 && (l.expiry == 0 || e < l.expiry) {
+	if e := o.expiresAt(); e != 0 && (l.expiry == 0 || e < l.expiry) {
 		l.expiry = e
 	}
+}
+
+// expiresAt is when it is dropped, 0 for never. A command never is: what it carries
+// expires where it goes.
+func (o *originated) expiresAt() int64 {
+	if o.done || o.cmd != nil {
+		return 0
+	}
+	return o.msg.expiresAt
 }
 
 // find is the place of the first entry at or above a sequence. Places hold rising
@@ -87,15 +106,17 @@ func (s *Shard) applyOriginDone(c *command.OriginDone) command.ResultCode {
 
 // dropOrigin takes an entry out; the caller compacts the list.
 func (s *Shard) dropOrigin(o *originated) {
-	if o.msg == nil {
+	if o.done {
 		return
 	}
 	s.sum.sub(o.hash())
 	if o.inStore {
 		s.ops.delete(keyU64(nil, keyOrigin, o.seq))
 	}
-	s.release(o.msg)
-	o.msg = nil
+	if o.msg != nil {
+		s.release(o.msg)
+	}
+	o.msg, o.cmd, o.done = nil, nil, true
 	s.origins.live--
 }
 
@@ -103,7 +124,7 @@ func (s *Shard) dropOrigin(o *originated) {
 // worth it.
 func (l *originList) compact() {
 	i := 0
-	for i < len(l.list) && l.list[i].msg == nil {
+	for i < len(l.list) && l.list[i].done {
 		i++
 	}
 	if i > 0 {
@@ -111,7 +132,7 @@ func (l *originList) compact() {
 		l.list = l.list[i:]
 	}
 	if len(l.list) > 2*l.live+32 {
-		l.list = slices.DeleteFunc(l.list, func(o *originated) bool { return o.msg == nil })
+		l.list = slices.DeleteFunc(l.list, func(o *originated) bool { return o.done })
 	}
 	if l.live == 0 {
 		l.expiry = 0
@@ -125,21 +146,30 @@ func (s *Shard) expireOrigins() {
 		return
 	}
 	l.expiry = 0
+	n := 0
 	for _, o := range l.list {
-		switch {
-		case o.msg == nil || o.msg.expiresAt == 0:
-		case o.msg.expiresAt <= s.clock:
+		switch at := o.expiresAt(); {
+		case at == 0:
+		case at <= s.clock && n < s.tickItems:
+			n++
 			s.dropped.OriginExpired++
 			s.dropOrigin(o)
-		case l.expiry == 0 || o.msg.expiresAt < l.expiry:
-			l.expiry = o.msg.expiresAt
+		case l.expiry == 0 || at < l.expiry:
+			l.expiry = at
 		}
 	}
 	l.compact()
 }
 
 func (o *originated) hash() uint64 {
-	h := fold(fold(fold(keyOrigin, o.seq), o.msg.hash), uint64(o.flags))
+	h := fold(keyOrigin, o.seq)
+	if o.msg != nil {
+		h = fold(h, o.msg.hash)
+	}
+	if o.cmd != nil {
+		h = fold(h, recordHash(keyOrigin, o.cmd))
+	}
+	h = fold(h, uint64(o.flags))
 	if o.will {
 		h = fold(h, 1)
 	}
@@ -148,13 +178,56 @@ func (o *originated) hash() uint64 {
 	return fold(h, recordHash(keySession, []byte(o.key.ClientID)))
 }
 
-// append writes the record: flags, will, expiry, tenant, client id, user name, and
-// the message up to the end.
+// Bits in the record of an originated command, beside those of PublishFlags.
+const (
+	originCommand = 1 << 16 // the command follows the user name
+	originMessage = 1 << 17 // it carries a message
+)
+
+// append writes the record: flags, will, expiry, tenant, client id (or filter), user
+// name, the command if there is one, and the message up to the end.
 func (o *originated) append(dst []byte) []byte {
-	dst = putFlag(putUvarint(dst, uint64(o.flags)), o.will)
-	dst = putUvarint(dst, uint64(o.msg.expiresAt))
+	flags := uint64(o.flags)
+	var expiresAt int64
+	if o.cmd != nil {
+		flags |= originCommand
+	}
+	if o.msg != nil {
+		expiresAt = o.msg.expiresAt
+		if o.cmd != nil {
+			flags |= originMessage
+		}
+	}
+	dst = putFlag(putUvarint(dst, flags), o.will)
+	dst = putUvarint(dst, uint64(expiresAt))
 	dst = putBlob(putBlob(putBlob(dst, o.key.Tenant), o.key.ClientID), o.username)
-	return append(dst, o.msg.body...)
+	if o.cmd != nil {
+		dst = putBlob(dst, o.cmd)
+	}
+	if o.msg != nil {
+		dst = append(dst, o.msg.body...)
+	}
+	return dst
+}
+
+func (s *Shard) loadOrigin(k, v []byte) error {
+	if len(k) != 9 {
+		return fmt.Errorf("key of %d bytes: %w", len(k), ErrCorrupt)
+	}
+	r := recordReader{b: v}
+	flags := r.uint()
+	o := &originated{seq: beUint64(k[1:]), flags: command.PublishFlags(flags &^ (originCommand | originMessage)), will: r.flag(), inStore: true}
+	expiresAt := r.int()
+	o.key = command.SessionKey{Tenant: r.string(), ClientID: r.string()}
+	o.username = r.string()
+	if flags&originCommand != 0 {
+		o.cmd = slices.Clone(r.blob())
+	}
+	if flags&originCommand == 0 || flags&originMessage != 0 {
+		o.msg = s.loadMessage(0, slices.Clone(r.rest()), expiresAt, false)
+	}
+	s.addOrigin(o)
+	return r.err("originated message")
 }
 
 // source remembers which originated messages of another shard (or this one) were

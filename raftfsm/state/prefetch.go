@@ -1,12 +1,6 @@
 package state
 
 import (
-	"cmp"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"slices"
-
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 )
 
@@ -15,8 +9,7 @@ import (
 // remove some of it, never add to it.
 func (s *Shard) prefetch(e command.Entry, clock int64) error {
 	clear(s.cold)
-	s.coldDue = s.coldDue[:0]
-	s.nextColdExpiry = s.coldExpiry
+	s.due = dueScan{list: s.due.list[:0]}
 	anyCold := s.inboxMessages > uint64(s.hotEntries)
 	due := s.coldExpiry != 0 && s.coldExpiry <= clock
 	if !anyCold && !due {
@@ -42,9 +35,15 @@ func (s *Shard) prefetch(e command.Entry, clock int64) error {
 					return err
 				}
 			}
+			if anyCold && c.Kind == command.KindShareSettle {
+				if err := s.prefetchSettle(c.Payload); err != nil {
+					return err
+				}
+			}
 			if due && c.Kind == command.KindTick {
 				due = false
-				if err := s.prefetchDue(clock); err != nil {
+				s.due.pos = s.expiryDone
+				if err := s.readDue(clock, s.tickItems); err != nil {
 					return err
 				}
 			}
@@ -62,8 +61,25 @@ func (s *Shard) prefetchAck(payload []byte) error {
 	if ss == nil || ss.box == nil || ss.box.coldLive() == 0 {
 		return nil
 	}
+	return s.prefetchRanges(ss, a.Done, a.Received)
+}
+
+// prefetchSettle reads the cold queue entries that a member settles.
+func (s *Shard) prefetchSettle(payload []byte) error {
+	c := &s.cmd.settle
+	if err := c.Decode(payload); err != nil {
+		return err
+	}
+	ss := s.findShare(c.Member.Tenant, c.Filter)
+	if ss == nil || ss.sid != c.Share || ss.box.coldLive() == 0 {
+		return nil
+	}
+	return s.prefetchRanges(ss, c.Done, c.Back)
+}
+
+func (s *Shard) prefetchRanges(ss *session, lists ...[]command.Range) error {
 	b := ss.box
-	for _, list := range [...][]command.Range{a.Done, a.Received} {
+	for _, list := range lists {
 		for _, r := range list {
 			from, to := max(r.From, b.floor), min(r.To, b.hot-1)
 			if from > to {
@@ -77,55 +93,6 @@ func (s *Shard) prefetchAck(payload []byte) error {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// prefetchDue reads the store's expiry index up to the clock, and the entries that
-// it names.
-func (s *Shard) prefetchDue(clock int64) error {
-	var bad error
-	next := int64(0)
-	err := s.store.Iterate(keyU64(nil, keyExpiry, uint64(s.expiryDone+1)), []byte{keyExpiry + 1}, func(k, _ []byte) bool {
-		if len(k) != 25 {
-			bad = fmt.Errorf("expiry index key of %d bytes: %w", len(k), ErrCorrupt)
-			return false
-		}
-		d := dueEntry{at: int64(binary.BigEndian.Uint64(k[1:])), sid: binary.BigEndian.Uint64(k[9:]), seq: binary.BigEndian.Uint64(k[17:])}
-		if d.at > clock {
-			next = d.at
-			return false
-		}
-		s.coldDue = append(s.coldDue, d)
-		return true
-	})
-	if err == nil {
-		err = bad
-	}
-	if err != nil {
-		return err
-	}
-	s.nextColdExpiry = next
-	slices.SortFunc(s.coldDue, func(a, b dueEntry) int {
-		return cmp.Or(cmp.Compare(a.sid, b.sid), cmp.Compare(a.seq, b.seq))
-	})
-	for _, d := range s.coldDue {
-		ss := s.byID[d.sid]
-		if ss == nil || ss.box == nil || d.seq >= ss.box.hot {
-			continue
-		}
-		v, err := s.store.Get(keyU64s(nil, keyEntry, d.sid, d.seq))
-		if errors.Is(err, ErrNotFound) {
-			continue // gone since the last write-back
-		}
-		if err != nil {
-			return err
-		}
-		c, _, err := readEntry(d.seq, v)
-		if err != nil {
-			return err
-		}
-		s.cold[coldKey{d.sid, d.seq}] = c
 	}
 	return nil
 }

@@ -60,6 +60,27 @@ func (s *rangeSet) add(seq uint64) bool {
 	return true
 }
 
+// remove takes one number out of the set, if it is there.
+func (s *rangeSet) remove(seq uint64) {
+	rs := *s
+	i := rs.find(seq)
+	if i == len(rs) || rs[i].From > seq {
+		return
+	}
+	switch r := rs[i]; {
+	case r.From == r.To:
+		rs = slices.Delete(rs, i, i+1)
+	case r.From == seq:
+		rs[i].From++
+	case r.To == seq:
+		rs[i].To--
+	default:
+		rs[i].To = seq - 1
+		rs = slices.Insert(rs, i+1, command.Range{From: seq + 1, To: r.To})
+	}
+	*s = rs
+}
+
 // dropBelow removes all numbers below low.
 func (s *rangeSet) dropBelow(low uint64) {
 	rs := *s

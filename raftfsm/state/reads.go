@@ -15,7 +15,7 @@ func (s *Shard) NextDue() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	due := int64(0)
-	for _, t := range [...]int64{s.timers.first(), s.coldExpiry, s.origins.expiry, s.expiring.first()} {
+	for _, t := range [...]int64{s.timers.first(), s.expiries.first(), s.coldExpiry, s.origins.expiry, s.expiring.first()} {
 		if t != 0 && (due == 0 || t < due) {
 			due = t
 		}
@@ -93,7 +93,7 @@ func (s *Shard) Routes() (index uint64, routes []router.RouteChange) {
 	index = s.applied
 	for _, t := range s.tenants {
 		for _, r := range t.routes {
-			if c := r.record(); c.Durable || len(c.Nodes) > 0 {
+			if c := r.record(); c.Durable || len(c.Nodes) > 0 || len(c.Groups) > 0 {
 				routes = append(routes, c)
 			}
 		}
@@ -111,18 +111,14 @@ func (s *Shard) Origins(after uint64, limit int) []Originated {
 		if len(out) >= limit {
 			break
 		}
-		if o.msg == nil {
-			continue
+		if !o.done {
+			out = append(out, o.view(s.clock))
 		}
-		out = append(out, Originated{
-			Seq: o.seq, Key: o.key, Tenant: o.key.Tenant, Username: o.username, Encoded: o.msg.body,
-			Flags: o.flags, ExpiresAt: o.msg.expiresAt, Will: o.will,
-		})
 	}
+	clock := s.clock
 	s.mu.RUnlock()
 	for i := range out {
-		// Bytes that cannot be decoded never became a message.
-		out[i].Message, _ = command.DecodeMessage(out[i].Encoded)
+		out[i].finish(clock)
 	}
 	return out
 }
@@ -133,7 +129,7 @@ func (s *Shard) OriginLow() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, o := range s.origins.list {
-		if o.msg != nil {
+		if !o.done {
 			return o.seq
 		}
 	}
@@ -154,7 +150,8 @@ func (s *Shard) Owners() []OwnerCount {
 	return out
 }
 
-// FullSessions lists the sessions whose inbox is full, sorted.
+// FullSessions lists the sessions whose inbox is full, sorted, and then the shares
+// whose queue is, with their filter in place of a client id.
 func (s *Shard) FullSessions() []command.SessionKey {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -163,6 +160,13 @@ func (s *Shard) FullSessions() []command.SessionKey {
 		return nil
 	}
 	for _, chunk := range s.sessions.chunks {
+		for _, ss := range chunk {
+			if ss.full {
+				out = append(out, ss.key)
+			}
+		}
+	}
+	for _, chunk := range s.shares.chunks {
 		for _, ss := range chunk {
 			if ss.full {
 				out = append(out, ss.key)
@@ -181,7 +185,7 @@ func (s *Shard) IsFull(key command.SessionKey) bool {
 }
 
 // Refuses reports whether the policy refuse turns a publish at QoS 1 or 2 away: a
-// matching inbox is full. The key names one of them. It costs nothing while no
+// matching inbox or share is full. The key names one of them. It costs nothing while no
 // inbox is full, and a match otherwise.
 func (s *Shard) Refuses(tenant string, topic []byte, publisher string) (command.SessionKey, bool) {
 	s.mu.RLock()
@@ -201,6 +205,13 @@ func (s *Shard) Refuses(tenant string, topic []byte, publisher string) (command.
 			}
 		}
 	})
+	if t.shareTrie != nil {
+		t.shareTrie.Match(topic, func(_ uint64, ss *session) {
+			if ss.full && (found == nil || ss.sid < found.sid) {
+				found = ss
+			}
+		})
+	}
 	if found == nil {
 		return command.SessionKey{}, false
 	}
@@ -212,7 +223,7 @@ func (s *Shard) Stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st := Stats{
-		Sessions: len(s.byID), Durable: s.durables, Subscriptions: s.subscriptions,
+		Sessions: s.sessions.n, Shares: s.shares.n, Durable: s.durables, Subscriptions: s.subscriptions,
 		RetainedMessages: s.retainedCount, RetainedBytes: s.retainedBytes,
 		InboxMessages: s.inboxMessages, InboxBytes: s.inboxBytes, FullSessions: s.fullSessions,
 		Originated: s.origins.live, Inbound: s.inboundCount, Dropped: s.dropped,

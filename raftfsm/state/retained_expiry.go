@@ -88,9 +88,10 @@ func (h *expiryHeap) up(i int) {
 
 // expireRetained drops what is no longer to be given to anybody.
 func (s *Shard) expireRetained() {
-	for len(s.expiring.items) > 0 && s.expiring.items[0].at <= s.clock {
+	for n := 0; n < s.tickItems && len(s.expiring.items) > 0 && s.expiring.items[0].at <= s.clock; {
 		it := s.expiring.pop()
 		if !it.stale() {
+			n++
 			s.dropped.RetainedExpired++
 			s.dropRetained(it.r)
 		}

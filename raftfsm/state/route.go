@@ -17,6 +17,7 @@ type route struct {
 	durable int32 // of durable sessions, with QoS above 0
 	touched bool  // in the list of the entry that is being applied
 	nodes   []routeNode
+	groups  []*session // shares, sorted by name
 }
 
 // routeNode counts the connected subscribers on a process of a node.
@@ -27,9 +28,8 @@ type routeNode struct {
 
 // touchedRoute is a route as it was before the entry that is being applied.
 type touchedRoute struct {
-	r       *route
-	durable bool
-	nodes   []router.NodeRoute
+	r   *route
+	was router.RouteChange
 }
 
 // routeOf finds or makes the record of a filter.
@@ -47,12 +47,15 @@ func (s *Shard) touchRoute(r *route) {
 		return
 	}
 	r.touched = true
-	s.touchedRoutes = append(s.touchedRoutes, touchedRoute{r: r, durable: r.durable > 0, nodes: r.view()})
+	s.touchedRoutes = append(s.touchedRoutes, touchedRoute{r: r, was: r.record()})
 }
 
 // count adds (n = 1) or takes away (n = -1) a subscription of its session as it is now.
 func (s *Shard) countRoute(u *sub, n int32) {
 	r := u.route
+	if r == nil { // the share has the route
+		return
+	}
 	s.touchRoute(r)
 	if u.sess.durable && u.bits.qos() > 0 {
 		r.durable += n
@@ -102,7 +105,15 @@ func (r *route) view() []router.NodeRoute {
 }
 
 func (r *route) record() router.RouteChange {
-	return router.RouteChange{Tenant: r.tenant.name, Filter: r.filter, Durable: r.durable > 0, Nodes: r.view()}
+	c := router.RouteChange{Tenant: r.tenant.name, Filter: r.filter, Durable: r.durable > 0, Nodes: r.view()}
+	for _, ss := range r.groups {
+		c.Groups = append(c.Groups, ss.share.group())
+	}
+	return c
+}
+
+func sameGroup(a, b router.ShareGroup) bool {
+	return a.Name == b.Name && slices.Equal(a.Nodes, b.Nodes)
 }
 
 // routeChanges ends the routes' part of an entry: the records that differ from
@@ -115,10 +126,10 @@ func (s *Shard) routeChanges() []router.RouteChange {
 	for _, t := range s.touchedRoutes {
 		t.r.touched = false
 		now := t.r.record()
-		if t.r.subs == 0 {
+		if t.r.subs == 0 && len(t.r.groups) == 0 {
 			delete(t.r.tenant.routes, t.r.filter)
 		}
-		if now.Durable != t.durable || !slices.Equal(now.Nodes, t.nodes) {
+		if now.Durable != t.was.Durable || !slices.Equal(now.Nodes, t.was.Nodes) || !slices.EqualFunc(now.Groups, t.was.Groups, sameGroup) {
 			out = append(out, now)
 		}
 	}

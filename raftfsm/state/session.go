@@ -15,9 +15,13 @@ type tenant struct {
 	sessions map[string]*session
 	// trie holds the subscriptions of durable sessions: what publishes append to.
 	trie *router.Trie[*sub]
-	// routes holds a record per filter of any session.
+	// routes holds a record per filter of any session or share.
 	routes   map[string]*route
 	retained *ordered[*retained]
+	// shares holds the shares by their whole filter, shareTrie by the plain one. Nil
+	// until there is one.
+	shares    map[string]*session
+	shareTrie *router.Trie[*session]
 }
 
 // owner is a process of a node with its connected sessions, in no useful order.
@@ -31,7 +35,9 @@ type ownerKey struct {
 	incarnation uint64
 }
 
-// session is what a client id owns.
+// session is what a client id owns. A share is one, too: its queue is an inbox
+// that nobody is connected to. Then only key (the whole filter), sid, tenant, box, full
+// and share are in use.
 type session struct {
 	key    command.SessionKey
 	sid    uint64 // never used twice; names the session in the store
@@ -53,12 +59,14 @@ type session struct {
 
 	will    *will
 	subs    []*sub // sorted by filter
-	box     *inbox // nil for a transient session
+	box     *inbox // nil for a transient session that is in no share
 	inbound []inbound
+	replays []replay // sorted by filter
+	share   *share   // nil for a session of a client
 
 	// Bookkeeping of the machine.
-	due      int64
-	heapPos  int // in timers, -1: not there
+	life     timer // its end, its will
+	expiry   timer // of hot entries
 	newer    *session
 	older    *session
 	inHot    bool
@@ -92,7 +100,8 @@ type inbound struct {
 // sub is a subscription of a session.
 type sub struct {
 	sess    *session
-	route   *route // has the filter
+	filter  string
+	route   *route // nil if the filter is shared
 	id      uint32
 	bits    subBits
 	inStore bool // has a record there, perhaps an older one
@@ -124,14 +133,14 @@ func bitsOf(c *command.Subscription) subBits {
 
 func (u *sub) command() command.Subscription {
 	return command.Subscription{
-		Filter: u.route.filter, QoS: u.bits.qos(), NoLocal: u.bits&subNoLocal != 0,
+		Filter: u.filter, QoS: u.bits.qos(), NoLocal: u.bits&subNoLocal != 0,
 		RetainAsPublished: u.bits&subRAP != 0, RetainHandling: byte(u.bits >> subHandling), ID: u.id,
 	}
 }
 
 // findSub is the place of a filter in the session's list.
 func (ss *session) findSub(filter string) (int, bool) {
-	return slices.BinarySearchFunc(ss.subs, filter, func(u *sub, f string) int { return strings.Compare(u.route.filter, f) })
+	return slices.BinarySearchFunc(ss.subs, filter, func(u *sub, f string) int { return strings.Compare(u.filter, f) })
 }
 
 func compareSessions(a, b *session) int { return compareKeys(a.key, b.key) }
@@ -202,7 +211,6 @@ func (s *Shard) current(ref *command.SessionRef) (*session, command.ResultCode) 
 
 // register puts a session into all indexes but those of its owner and timers.
 func (s *Shard) register(ss *session) {
-	ss.heapPos = -1
 	ss.tenant.sessions[ss.key.ClientID] = ss
 	s.byID[ss.sid] = ss
 	s.sessions.insert(ss)
@@ -215,11 +223,17 @@ func (s *Shard) unregister(ss *session) {
 	delete(ss.tenant.sessions, ss.key.ClientID)
 	delete(s.byID, ss.sid)
 	s.sessions.remove(ss)
-	s.timers.remove(ss)
-	s.hotList.remove(ss)
 	if ss.durable {
 		s.durables--
 	}
+	s.retire(ss)
+}
+
+// retire takes a session or share that is gone off all lists.
+func (s *Shard) retire(ss *session) {
+	s.timers.remove(ss)
+	s.expiries.remove(ss)
+	s.hotList.remove(ss)
 	if ss.full {
 		ss.full = false
 		s.fullSessions--

@@ -13,11 +13,17 @@ const (
 	recConnected = 1 << 2
 	recWill      = 1 << 3
 	recInbox     = 1 << 4
+	recHolds     = 1 << 5
+	recReplays   = 1 << 6
 )
 
 // appendLogical writes what replicas agree on: bits, sid, epoch, owner, token,
-// version, receive maximum, connected at, user name, expiry, will, inbox counters.
+// version, receive maximum, connected at, user name, expiry, will, replays, inbox
+// counters, what belongs to shares.
 func (ss *session) appendLogical(dst []byte) []byte {
+	if ss.share != nil {
+		return ss.appendShare(dst)
+	}
 	bits := uint64(0)
 	set := func(on bool, bit uint64) {
 		if on {
@@ -29,6 +35,8 @@ func (ss *session) appendLogical(dst []byte) []byte {
 	set(ss.owner != nil, recConnected)
 	set(ss.will != nil, recWill)
 	set(ss.box != nil, recInbox)
+	set(ss.box != nil && len(ss.box.holds) > 0, recHolds)
+	set(len(ss.replays) > 0, recReplays)
 	dst = putUvarint(dst, bits)
 	dst = putUvarint(putUvarint(dst, ss.sid), ss.epoch)
 	if o := ss.owner; o != nil {
@@ -41,9 +49,18 @@ func (ss *session) appendLogical(dst []byte) []byte {
 	if w := ss.will; w != nil {
 		dst = putUvarint(putUvarint(putBlob(dst, w.body), uint64(w.delayS)), uint64(w.dueAt))
 	}
+	if len(ss.replays) > 0 {
+		dst = putUvarint(dst, uint64(len(ss.replays)))
+		for _, p := range ss.replays {
+			dst = putBlob(putBlob(dst, p.filter), p.after)
+		}
+	}
 	if b := ss.box; b != nil {
 		dst = putUvarint(putUvarint(putUvarint(dst, b.next), b.count), b.bytes)
 		dst = putUvarint(putUvarint(putUvarint(dst, b.received), b.sentTo), b.dupTo)
+		if len(b.holds) > 0 {
+			dst = putHolds(dst, b.holds)
+		}
 	}
 	return dst
 }
@@ -75,20 +92,36 @@ func (ss *session) read(v []byte) (ownerKey, error) {
 	if bits&recWill != 0 {
 		ss.will = &will{body: []byte(r.string()), delayS: r.u32(), dueAt: r.int()}
 	}
+	if bits&recReplays != 0 {
+		for n := r.uint(); n > 0 && len(r.b) > 0; n-- {
+			ss.replays = append(ss.replays, replay{filter: r.string(), after: r.string()})
+		}
+	}
 	if bits&recInbox != 0 {
 		b := newInbox()
 		b.next, b.count, b.bytes = r.uint(), r.uint(), r.uint()
 		b.received, b.sentTo, b.dupTo = r.uint(), r.uint(), r.uint()
-		b.floor = r.uint()
-		b.hot, b.stored = b.next, b.next
-		tail := recordReader{b: r.rest()}
-		if len(tail.b) < 16 {
-			return key, fmt.Errorf("read session record: %w", ErrCorrupt)
+		if bits&recHolds != 0 {
+			b.holds = r.holds()
 		}
-		b.sum = sum{lo: beUint64(tail.b), hi: beUint64(tail.b[8:])}
 		ss.box = b
+		if err := b.readTail(&r); err != nil {
+			return key, err
+		}
 	}
 	return key, r.err("session")
+}
+
+// readTail reads the floor and the sum of an inbox.
+func (b *inbox) readTail(r *recordReader) error {
+	b.floor = r.uint()
+	b.hot, b.stored = b.next, b.next
+	tail := r.rest()
+	if len(tail) < 16 {
+		return fmt.Errorf("read inbox record: %w", ErrCorrupt)
+	}
+	b.sum = sum{lo: beUint64(tail), hi: beUint64(tail[8:])}
+	return nil
 }
 
 // splitKey parts the key of a record that is named by a tenant and a name.

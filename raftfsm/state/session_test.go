@@ -218,7 +218,7 @@ func TestRoutesOfADurableSession(t *testing.T) {
 func TestSubscribeRefusals(t *testing.T) {
 	r := newRig(t, state.Options{Settings: command.ShardSettings{MaxSubscriptions: 2}})
 	a := r.connect("a")
-	for _, bad := range []string{"", "a/#/b", "a+", "$share/g/x"} {
+	for _, bad := range []string{"", "a/#/b", "a+", "$share/g", "$share/g+/x", "$share/g/a/#/b", "$share//x"} {
 		r.one(command.Invalid, sub(a, append(filters(1, "ok"), filters(1, bad)...)...))
 	}
 	if st := r.s.Stats(); st.Subscriptions != 0 {
@@ -325,7 +325,7 @@ func TestInboundQoS2_I2_I19(t *testing.T) {
 	r.one(command.OK, receive(a, 5)) // the id is free for a new message
 	r.one(command.Invalid, receive(a, 0))
 	got := r.s.Origins(0, 10)
-	if len(got) != 1 || got[0].Flags != command.ToInboxes|command.ToRetained || got[0].Seq != 1 || r.s.OriginLow() != 1 {
+	if len(got) != 1 || got[0].Flags != command.ToInboxes|command.ToShares|command.ToRetained || got[0].Seq != 1 || r.s.OriginLow() != 1 {
 		t.Fatalf("originated %+v", got)
 	}
 	r.writeBack()

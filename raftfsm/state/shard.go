@@ -28,8 +28,10 @@ type Shard struct {
 	lanes    map[string]*lane
 	sources  map[uint32]*source
 	origins  originList
-	timers   timers
+	timers   timers     // sessions that end, wills that fire
+	expiries timers     // inboxes with hot entries that expire
 	expiring expiryHeap // retained messages
+	shares   *ordered[*session]
 
 	// sum is the digest of all records but sessions that rehashList names, lanes,
 	// sources and the meta record.
@@ -61,9 +63,10 @@ type Shard struct {
 	hotEntries int
 	freeMsgs   []*message
 	// coldExpiry is at or below the earliest expiry in the store's index that no
-	// Tick has handled, 0 for none; expiryDone is up to where they have.
-	coldExpiry, expiryDone int64
-	nextColdExpiry         int64 // what coldExpiry becomes when the entry's Tick is applied
+	// Tick has handled, 0 for none; expiryDone is the last that they have.
+	coldExpiry int64
+	expiryDone dueEntry
+	tickItems  int // how many things of a kind one Tick handles
 
 	// Scratch of the entry that is being applied.
 	lastTenant    *tenant
@@ -71,7 +74,9 @@ type Shard struct {
 	fx            effectsInProgress
 	matcher       matcher
 	cold          map[coldKey]coldEntry
-	coldDue       []dueEntry
+	due           dueScan
+	settles       []*settlement
+	shareHits     []*session
 	cmd           scratch
 	fatal         error
 }
@@ -114,6 +119,10 @@ type scratch struct {
 	endSession  command.EndSession
 	checkpoint  command.Checkpoint
 	configure   command.Configure
+	member      command.ShareMember
+	deliver     command.ShareDeliver
+	settle      command.ShareSettle
+	replay      command.Replay
 	results     command.ResultWriter
 }
 
@@ -128,7 +137,7 @@ type effectsInProgress struct {
 
 // NewShard returns an empty machine. It has no side effects. Load it before Apply.
 func NewShard(id uint32, o Options) *Shard {
-	s := &Shard{id: id, opts: o.withDefaults()}
+	s := &Shard{id: id, opts: o.withDefaults(), tickItems: maxTickItems}
 	s.matcher.fn = s.onMatch
 	s.reset()
 	return s
@@ -218,6 +227,9 @@ func (s *Shard) applyCommands(index uint64, b *command.Batch) ([]byte, error) {
 		if err := s.applyCommand(index, &c); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Kind, err)
 		}
+		if len(s.settles) > 0 {
+			s.originateSettles()
+		}
 		if s.fatal != nil {
 			return nil, s.fatal
 		}
@@ -261,6 +273,14 @@ func (s *Shard) applyCommand(index uint64, c *command.Command) error {
 		return s.applyCheckpoint(index, &s.cmd.checkpoint)
 	case command.KindConfigure:
 		return plain(w, &s.cmd.configure, c.Payload, s.applyConfigure)
+	case command.KindShareMember:
+		return full(w, index, &s.cmd.member, c.Payload, s.applyShareMember)
+	case command.KindShareDeliver:
+		return plain(w, &s.cmd.deliver, c.Payload, s.applyShareDeliver)
+	case command.KindShareSettle:
+		return plain(w, &s.cmd.settle, c.Payload, s.applyShareSettle)
+	case command.KindReplay:
+		return plain(w, &s.cmd.replay, c.Payload, s.applyReplay)
 	}
 	if c.Ignorable {
 		// Programs that know the kind must answer OK, too: results are kept.
@@ -354,6 +374,12 @@ func (s *Shard) applyConfigure(c *command.Configure) command.ResultCode {
 			if ss.box != nil {
 				s.checkFull(ss)
 			}
+		}
+	}
+	for _, chunk := range s.shares.chunks {
+		for _, ss := range chunk {
+			s.checkFull(ss)
+			s.assign(ss) // the strategy may be another
 		}
 	}
 	return command.OK

@@ -24,8 +24,6 @@ type ShareMemberView struct {
 	// Room bounds Assigned, the messages that it has not settled.
 	Room, Assigned int
 	QoS            byte
+	// Left: it unsubscribed or its session ended, and it finishes what it has.
+	Left bool
 }
-
-// Shares lists the shares of the shard by tenant and filter, after a cursor ("":
-// from the start).
-func (s *Shard) Shares(after string, limit int) []ShareView { return nil }

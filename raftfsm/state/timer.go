@@ -1,54 +1,59 @@
 package state
 
-// timers is a heap of the sessions for which time will do something: they
-// expire, their will fires, a hot entry of their inbox expires. A session's due time may
-// be too early (the entry may be gone by then), never too late.
-type timers struct{ heap []*session }
-
-// dueOf is when time does something to a session, 0 for never.
-func dueOf(ss *session) int64 {
-	due := ss.expiresAt
-	earlier := func(t int64) {
-		if t != 0 && (due == 0 || t < due) {
-			due = t
-		}
-	}
-	if ss.will != nil {
-		earlier(ss.will.dueAt)
-	}
-	if ss.box != nil {
-		earlier(ss.box.hotExpiry)
-	}
-	return due
+// timer is the place of a session in a heap of due times.
+type timer struct {
+	due int64
+	pos int // 1-based, 0: not there
 }
 
-// update puts a session where its due time wants it.
-func (t *timers) update(ss *session) {
-	due := dueOf(ss)
+// timers is a heap of sessions by due time. There are two: one for the end of
+// sessions and their wills, whose times are exact, and one for hot entries that
+// expire, whose times may be too early (the entry may be gone by then), never too late.
+type timers struct {
+	heap []*session
+	at   func(*session) *timer
+}
+
+func lifeTimer(ss *session) *timer   { return &ss.life }
+func expiryTimer(ss *session) *timer { return &ss.expiry }
+
+// updateLife puts a session where its end or its will wants it.
+func (s *Shard) updateLife(ss *session) {
+	due := ss.expiresAt
+	if w := ss.will; w != nil && w.dueAt != 0 && (due == 0 || w.dueAt < due) {
+		due = w.dueAt
+	}
+	s.timers.update(ss, due)
+}
+
+// update puts a session where its due time wants it, 0 for nowhere.
+func (t *timers) update(ss *session, due int64) {
 	if due == 0 {
 		t.remove(ss)
 		return
 	}
-	old := ss.due
-	ss.due = due
+	tm := t.at(ss)
+	old := tm.due
+	tm.due = due
 	switch {
-	case ss.heapPos < 0:
-		ss.heapPos = len(t.heap)
+	case tm.pos == 0:
 		t.heap = append(t.heap, ss)
-		t.up(ss.heapPos)
+		tm.pos = len(t.heap)
+		t.up(tm.pos - 1)
 	case due < old:
-		t.up(ss.heapPos)
+		t.up(tm.pos - 1)
 	case due > old:
-		t.down(ss.heapPos)
+		t.down(tm.pos - 1)
 	}
 }
 
 func (t *timers) remove(ss *session) {
-	i := ss.heapPos
+	tm := t.at(ss)
+	i := tm.pos - 1
 	if i < 0 {
 		return
 	}
-	ss.heapPos, ss.due = -1, 0
+	*tm = timer{}
 	last := len(t.heap) - 1
 	moved := t.heap[last]
 	t.heap[last] = nil
@@ -57,9 +62,9 @@ func (t *timers) remove(ss *session) {
 		return
 	}
 	t.heap[i] = moved
-	moved.heapPos = i
+	t.at(moved).pos = i + 1
 	t.up(i)
-	t.down(moved.heapPos)
+	t.down(t.at(moved).pos - 1)
 }
 
 // first is the earliest due time, 0 for none.
@@ -67,18 +72,29 @@ func (t *timers) first() int64 {
 	if len(t.heap) == 0 {
 		return 0
 	}
-	return t.heap[0].due
+	return t.at(t.heap[0]).due
+}
+
+// popDue takes off the first session that is due, nil if none is.
+func (t *timers) popDue(now int64) *session {
+	if due := t.first(); due == 0 || due > now {
+		return nil
+	}
+	ss := t.heap[0]
+	t.remove(ss)
+	return ss
 }
 
 // less orders by time, then by session, so that machines agree on the order.
 func (t *timers) less(i, j int) bool {
 	a, b := t.heap[i], t.heap[j]
-	return a.due < b.due || a.due == b.due && a.sid < b.sid
+	da, db := t.at(a).due, t.at(b).due
+	return da < db || da == db && a.sid < b.sid
 }
 
 func (t *timers) swap(i, j int) {
 	t.heap[i], t.heap[j] = t.heap[j], t.heap[i]
-	t.heap[i].heapPos, t.heap[j].heapPos = i, j
+	t.at(t.heap[i]).pos, t.at(t.heap[j]).pos = i+1, j+1
 }
 
 func (t *timers) up(i int) {

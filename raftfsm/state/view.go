@@ -16,7 +16,7 @@ type Delivery struct {
 	// Seq counts the entries of a session from 1.
 	Seq uint64
 	Msg command.Message
-	// QoS is the effective QoS, 1 or 2.
+	// QoS is the effective QoS. Entries with QoS 0 are acknowledged by who sends them.
 	QoS byte
 	// Retain is the flag to send (Retain As Published).
 	Retain bool
@@ -117,6 +117,7 @@ type OwnerCount struct {
 // state; the others are taken at the time of the call.
 type Stats struct {
 	Sessions, Connected, Durable int
+	Shares                       int
 	Subscriptions, Routes        int
 	RetainedMessages             int
 	RetainedBytes                uint64

@@ -107,14 +107,18 @@ func (w *writer) set(k, v []byte) {
 
 // session writes a session with everything of it that the store lacks.
 func (w *writer) session(ss *session) {
-	w.set(keyPair(w.key[:0], keySession, ss.key.Tenant, ss.key.ClientID), ss.append(w.val[:0]))
+	kind := byte(keySession)
+	if ss.share != nil {
+		kind = keyShare
+	}
+	w.set(keyPair(w.key[:0], kind, ss.key.Tenant, ss.key.ClientID), ss.append(w.val[:0]))
 	ss.inStore = true
 	if ss.subsNew {
 		ss.subsNew = false
 		for _, u := range ss.subs {
 			if u.dirty {
 				u.dirty, u.inStore = false, true
-				w.set(keySubOf(w.key[:0], ss.sid, u.route.filter), putUvarint(putUvarint(w.val[:0], uint64(u.bits)), uint64(u.id)))
+				w.set(keySubOf(w.key[:0], ss.sid, u.filter), putUvarint(putUvarint(w.val[:0], uint64(u.bits)), uint64(u.id)))
 			}
 		}
 	}
@@ -201,7 +205,7 @@ func (w *writer) retained() {
 
 func (w *writer) origins() {
 	for _, o := range w.s.origins.list {
-		if o.inStore || o.msg == nil {
+		if o.inStore || o.done {
 			continue
 		}
 		o.inStore = true
@@ -293,7 +297,7 @@ func (s *Shard) cleanInbox(ss *session, b *inbox) {
 	b.stored = b.next
 	b.dead, b.recv = nil, nil
 	b.resetDrop()
-	if ss.owner == nil {
+	if !ss.active() {
 		s.evictInbox(ss, uint64(s.opts.HotOffline))
 	}
 	b.fit()
@@ -309,7 +313,7 @@ func (s *Shard) evict() {
 	for _, connected := range [...]bool{false, true} {
 		for ss := s.hotList.oldest; ss != nil && s.hotBytes > target; {
 			next := ss.newer
-			if (ss.owner != nil) == connected {
+			if ss.active() == connected {
 				s.evictInbox(ss, 0)
 				ss.box.fit()
 			}
@@ -333,5 +337,6 @@ func (s *Shard) evictInbox(ss *session, keep uint64) {
 	if b.hotLive == 0 {
 		s.hotList.remove(ss)
 		b.hotExpiry = 0 // the store's index knows
+		s.expiries.update(ss, 0)
 	}
 }
