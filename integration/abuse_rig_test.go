@@ -50,12 +50,12 @@ func (a *abuse) garbage(ctx context.Context, t *testing.T) {
 			if i%3 == 1 {
 				_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // gone without a word
 			} else {
-				_ = conn.SetReadDeadline(time.Now().Add(12 * time.Second))
+				_ = conn.SetReadDeadline(time.Now().Add(a.handshake + time.Second))
 			}
 			_, _ = io.Copy(io.Discard, conn)
 		})
 		swarm(ctx, addr, 10, func(_ int, conn net.Conn) {
-			_ = conn.SetDeadline(time.Now().Add(12 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(a.handshake + time.Second))
 			_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) //nolint:gosec // it must fail
 		})
 	}

@@ -23,8 +23,9 @@ type rawClient struct {
 // rawTimeout bounds one answer.
 const rawTimeout = 20 * time.Second
 
-// tinyBuffer keeps the kernel from holding what a client does not read.
-const tinyBuffer = 4 << 10
+// smallBuffer keeps the kernel from holding much of what a client does not read. It is above the segments of loopback: below
+// them the sender waits for its timer again and again.
+const smallBuffer = 192 << 10
 
 // dialRaw connects and waits for CONNACK. The receive buffer is small if deaf is set.
 func dialRaw(ctx context.Context, addr string, p *mqtt.Connect, deaf bool) (*rawClient, error) {
@@ -35,7 +36,7 @@ func dialRaw(ctx context.Context, addr string, p *mqtt.Connect, deaf bool) (*raw
 		return nil, err
 	}
 	if deaf {
-		if err := conn.(*net.TCPConn).SetReadBuffer(tinyBuffer); err != nil {
+		if err := conn.(*net.TCPConn).SetReadBuffer(smallBuffer); err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
 	}

@@ -136,14 +136,14 @@ func (r *replay) all(t testing.TB, n *harness.Node, id string, qos byte, edit fu
 	return took
 }
 
-// exact measures a SUBSCRIBE to one topic: until SUBACK, and until its retained message.
-func exact(t testing.TB, n *harness.Node, id string, edit func(*mqttc.Options), topics []string) (suback, message quantiles) {
+// exact measures a SUBSCRIBE to one topic: until SUBACK, and until its retained message; and UNSUBSCRIBE.
+func exact(t testing.TB, n *harness.Node, id string, edit func(*mqttc.Options), topics []string) (suback, message, unsuback quantiles) {
 	t.Helper()
 	got := make(chan string, 16)
 	sub := connect(t, n, id, edit, func(o *mqttc.Options) {
 		o.OnMessage = func(_ *mqttc.Client, p *mqtt.Publish) { got <- string(p.Topic) }
 	})
-	var toSuback, toMessage delays
+	var toSuback, toMessage, toUnsuback delays
 	for _, topic := range topics {
 		start := time.Now()
 		sub.subscribe(t, mqtt.SubscribeFilter{Filter: topic, QoS: 1})
@@ -157,12 +157,14 @@ func exact(t testing.TB, n *harness.Node, id string, edit func(*mqttc.Options), 
 		case <-time.After(20 * time.Second):
 			t.Fatalf("%s: no retained message of %s", id, topic)
 		}
+		start = time.Now()
 		if _, err := sub.Unsubscribe(t.Context(), topic); err != nil {
 			t.Fatal(err)
 		}
+		toUnsuback.add(time.Since(start))
 	}
 	_ = sub.Close()
-	return toSuback.take(), toMessage.take()
+	return toSuback.take(), toMessage.take(), toUnsuback.take()
 }
 
 // TestRetainedMillion: a wildcard subscriber with Receive Maximum 20 gets every retained message, whatever their number, also a
@@ -185,8 +187,8 @@ func TestRetainedMillion(t *testing.T) {
 	pause(t.Context(), time.Second)
 	t.Logf("ping-pong before: on the subscriber's node %s; on others %s", near.take(t, "before"), far.take(t, "before"))
 
-	suback, message := exact(t, c.Nodes[0], "exact", transient, some)
-	t.Logf("SUBSCRIBE to one topic of %d: SUBACK %s; retained message %s (load %.1f)", count, suback, message, harness.Load())
+	suback, message, unsuback := exact(t, c.Nodes[0], "exact", transient, some)
+	t.Logf("SUBSCRIBE to one topic of %d: SUBACK %s; retained message %s; UNSUBACK %s (load %.1f)", count, suback, message, unsuback, harness.Load())
 	mark(t, "exact-topic SUBSCRIBE until its retained message, p50", message.at(.5), markExact, load)
 
 	for _, form := range []struct {
