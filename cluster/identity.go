@@ -64,12 +64,14 @@ func (a *agreement) has(id string) bool {
 	return false
 }
 
-func (id *identity) clusterID() string {
-	if id.Agreed == nil {
+func (a *agreement) clusterID() string {
+	if a == nil {
 		return ""
 	}
-	return id.Agreed.ClusterID
+	return a.ClusterID
 }
+
+func (id *identity) clusterID() string { return id.Agreed.clusterID() }
 
 func identityPath(dir string) string { return filepath.Join(dir, "node.json") }
 

@@ -57,8 +57,10 @@ func (f *formation) joinAt(ctx context.Context, addr string) (bool, error) {
 	switch {
 	case err != nil:
 		return false, err
-	case peer.Self.ID == f.id.NodeID && !peer.Admitted:
+	case peer.Self.ID == f.id.NodeID && !peer.Formed:
 		return false, nil // that was this node
+	case peer.Self.ID == f.id.NodeID:
+		return false, fmt.Errorf("%w: %w: %s is node %s of cluster %s already: start under another --node-id", errRefused, ErrIdentity, addr, f.id.NodeID, peer.Agreed.clusterID())
 	case peer.Refused != "":
 		return false, fmt.Errorf("%w by %s: %w: %s", errRefused, addr, ErrIdentity, peer.Refused)
 	case !peer.Admitted || peer.Agreed == nil:

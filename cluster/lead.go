@@ -58,10 +58,11 @@ func (n *Node) startLead(r *shardReplica, term uint64) *lead {
 		merge: newMerger(n.id, r.group, r.clock.now, n.cfg.Raft.EntryMax),
 		wake:  make(chan struct{}, 1), lostAt: map[ownerKey]int64{},
 	}
-	l.origins = newOriginPump(l)
+	l.origins = newOriginPump(r.id, r.mach, n, l.proposeThen)
 	l.feed = newFeed(r.id, term, r.mach.Applied(), n, r.mach.Routes, n.lg)
 	l.lastCheckpoint = r.mach.Applied()
-	l.wg.Add(3)
+	l.wg.Add(4)
+	go func() { defer l.wg.Done(); l.keepReplicas(ctx) }()
 	go func() { defer l.wg.Done(); l.merge.run(ctx) }()
 	go func() { defer l.wg.Done(); l.origins.run(ctx) }()
 	go func() { defer l.wg.Done(); l.duties(ctx) }()

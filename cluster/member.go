@@ -265,7 +265,10 @@ func (c *control) judge(ctx context.Context, req memberRequest) (memberReply, er
 	return memberReply{}, fmt.Errorf("%w: member request %q", errFrame, req.Do)
 }
 
-// commit proposes one command and returns its result.
+// maxCommitted is how many commands one decision has at most.
+const maxCommitted = 4
+
+// commit proposes the commands of one decision, which take effect together, and returns the first result that is not OK.
 func (l *controlLead) commit(ctx context.Context, cmd []byte) (command.ResultCode, error) {
 	type answer struct {
 		code command.ResultCode
@@ -277,7 +280,7 @@ func (l *controlLead) commit(ctx context.Context, cmd []byte) (command.ResultCod
 			ch <- answer{err: err}
 			return
 		}
-		rs, err := command.DecodeResults(res.Results, 1)
+		rs, err := command.DecodeResults(res.Results, maxCommitted)
 		if err != nil || len(rs) == 0 {
 			ch <- answer{err: errFrame}
 			return
