@@ -210,7 +210,7 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func TestWebSocketRefusals_MQTT_6_0_0(t *testing.T) {
+func TestWebSocketRefusals_v5_MQTT_6_0_0_3_v311_MQTT_6_0_0_3(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	p := openClients(t, func(c *ClientConfig) {
 		c.WebSocketPath, c.Origins, c.Registerer = "/here", []string{"app.example", "https://*.pages.example"}, reg
@@ -277,7 +277,7 @@ func TestWebSocketSubprotocols(t *testing.T) {
 }
 
 // Packets may span messages and share them; a text message ends the connection.
-func TestWebSocketFraming_MQTT_6_0_0_1_2(t *testing.T) {
+func TestWebSocketFraming_v5_MQTT_6_0_0_1_MQTT_6_0_0_2_v311_MQTT_6_0_0_1_MQTT_6_0_0_2(t *testing.T) {
 	p := openClients(t, nil)
 	ws, _, err := dialWS(t, p, nil, nil)
 	if err != nil {

@@ -122,23 +122,33 @@ func (p *ClientPort) gather(b *net.Buffers, write func([]byte) (int, error)) (in
 		n, err := write(one)
 		return int64(n), err
 	}
-	buf, _ := p.scratch.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
-	}
-	*buf = (*buf)[:0]
+	buf := p.borrow()
 	for _, x := range *b {
 		*buf = append(*buf, x...)
 	}
 	*b = nil
 	n, err := write(*buf)
-	if cap(*buf) <= scratchMax {
-		p.scratch.Put(buf)
-	}
+	p.giveBack(buf)
 	return int64(n), err
 }
 
-// scratchMax is the largest buffer that is kept for the next gather.
+// borrow returns an empty buffer.
+func (p *ClientPort) borrow() *[]byte {
+	buf, _ := p.scratch.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	*buf = (*buf)[:0]
+	return buf
+}
+
+func (p *ClientPort) giveBack(buf *[]byte) {
+	if cap(*buf) <= scratchMax {
+		p.scratch.Put(buf)
+	}
+}
+
+// scratchMax is the largest buffer that is kept for the next one.
 const scratchMax = 256 << 10
 
 // sniffed is a connection whose first bytes were read by cmux: they are in r.

@@ -21,20 +21,21 @@
 //
 // # The way of an accepted connection
 //
-//	root accept loop        takes a pending slot, accepts, tracks (intake.go)
-//	  prepare goroutine     TLS handshake; place of the PROXY protocol
+//	root accept loop        keeps the connect rate, accepts, tracks, waits for a
+//	                        pending place (intake.go, admission.go)
+//	  prepare goroutine     PROXY header (proxy_header.go), TLS handshake
 //	    cmux                first bytes, under the handshake deadline (mux.go)
 //	      cluster: preamble goroutine, then GroupLayer.Accept or AcceptPeer
 //	      client:  ClientPort.Accept, or http.Server, WebSocket upgrade, Accept
 //
 // Everything before the last step is bounded by one deadline per connection,
-// counted from its accept, and by the pending slots: while all are taken, new
-// connections wait in the kernel's accept queue.
+// counted from its accept, by the bytes that are read of it, and by the pending
+// places: while all are taken, whoever keeps the node waiting longest makes room.
 //
 // # Goroutines
 //
 // Per port: one root accept loop, cmux's Serve, one loop per matched listener,
-// http.Server's loop on a client port. Per connection that is not handed over
+// http.Server's loop on a client port, and one that looks at its certificates. Per connection that is not handed over
 // yet: one (at times two, while cmux hands over). Per handed over connection:
 // none. Close ends and joins all of them; it closes every tracked connection,
 // handed over or not.

@@ -2,35 +2,25 @@ package transport
 
 import (
 	"context"
-	"encoding/binary"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
+	"net/url"
 	"path"
-	"slices"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/coder/websocket"
 	"go.uber.org/zap"
 )
 
 // maxHTTPHeader bounds the head of an upgrade request.
 const maxHTTPHeader = 16 << 10
 
-// goodbyeTimeout bounds the write of a close frame when a connection is
-// closed: it fits into any socket buffer that is not full.
-const goodbyeTimeout = 50 * time.Millisecond
-
-// subprotocols in the order of preference. [MQTT-6.0.0-3]
-var subprotocols = [...]string{"mqtt", "mqttv3.1"}
-
-// errNotBinary ends a connection that sends text frames. [MQTT-6.0.0-1]
-var errNotBinary = errors.New("websocket: data frame is not binary")
+// webSocketGUID is appended to a client's key (RFC 6455, section 1.3).
+const webSocketGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 // checkOrigins refuses patterns that would silently match nothing.
 func checkOrigins(origins []string) error {
@@ -120,33 +110,69 @@ func (p *ClientPort) upgrade(w http.ResponseWriter, r *http.Request) {
 func (p *ClientPort) acceptWebSocket(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	wc := r.Context().Value(webConnKey{}).(*webConn)
 	wc.asked = true
-	t := wc.tracked
-	if r.URL.Path != p.cfg.WebSocketPath {
-		http.Error(w, "MQTT over WebSocket is at "+p.cfg.WebSocketPath, http.StatusNotFound)
-		return nil, fmt.Errorf("path %q", r.URL.Path)
-	}
-	isUpgrade := r.Header.Get("Upgrade") != ""
-	if isUpgrade && !offersMQTT(r.Header) { // [MQTT-6.0.0-3]
-		http.Error(w, "the WebSocket sub-protocol must be mqtt or mqttv3.1", http.StatusBadRequest)
-		return nil, errors.New("sub-protocol mqtt is not offered")
-	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols:    subprotocols[:],
-		OriginPatterns:  p.cfg.Origins,
-		CompressionMode: websocket.CompressionDisabled,
-	})
+	status, err := p.judgeUpgrade(w.Header(), r)
 	if err != nil {
+		http.Error(w, err.Error(), status)
 		return nil, err
 	}
-	ws.SetReadLimit(-1) // of messages, which mean nothing here; packets are bounded by the codec
-	return newConn(p, t, newWebSocket(p, t, ws), p.transportName("ws", "wss")), nil
+	protocol, _ := offeredMQTT(r.Header)
+	_, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("take the connection over: %w", err)
+	}
+	early, err := rw.Reader.Peek(rw.Reader.Buffered()) // frames behind the request
+	if err != nil {
+		return nil, fmt.Errorf("take the connection over: %w", err)
+	}
+	t := wc.tracked
+	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		acceptKey(r.Header.Get("Sec-WebSocket-Key")) + "\r\nSec-WebSocket-Protocol: " + protocol + "\r\n\r\n"
+	_ = t.raw.SetDeadline(t.deadline)
+	if _, err := io.WriteString(t.Conn, answer); err != nil {
+		t.kill()
+		return nil, fmt.Errorf("answer the upgrade: %w", err)
+	}
+	return newConn(p, t, newWebSocket(p, t, wc.r, early), p.transportName("ws", "wss")), nil
 }
 
-// offersMQTT tells whether the client offers one of our sub-protocols.
-func offersMQTT(h http.Header) bool {
-	for _, v := range h.Values("Sec-WebSocket-Protocol") {
+// judgeUpgrade says with which status a request is refused, and why: RFC 6455,
+// section 4.2.1, and [MQTT-6.0.0-3].
+func (p *ClientPort) judgeUpgrade(answer http.Header, r *http.Request) (int, error) {
+	h := r.Header
+	switch {
+	case r.URL.Path != p.cfg.WebSocketPath:
+		return http.StatusNotFound, errors.New("MQTT over WebSocket is at " + p.cfg.WebSocketPath)
+	case !r.ProtoAtLeast(1, 1) || !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
+		answer.Set("Connection", "Upgrade")
+		answer.Set("Upgrade", "websocket")
+		return http.StatusUpgradeRequired, errors.New("only WebSocket is spoken here")
+	case h.Get("Sec-WebSocket-Version") != "13":
+		answer.Set("Sec-WebSocket-Version", "13")
+		return http.StatusUpgradeRequired, errors.New("the WebSocket version must be 13")
+	}
+	if key, err := base64.StdEncoding.DecodeString(h.Get("Sec-WebSocket-Key")); err != nil || len(key) != 16 {
+		return http.StatusBadRequest, errors.New("Sec-WebSocket-Key must be 16 bytes in base64")
+	}
+	if _, ok := offeredMQTT(h); !ok {
+		return http.StatusBadRequest, errors.New("the WebSocket sub-protocol must be mqtt or mqttv3.1")
+	}
+	if !p.originAllowed(r) {
+		return http.StatusForbidden, errors.New("pages of this origin may not connect")
+	}
+	return 0, nil
+}
+
+// acceptKey proves that the request was understood.
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + webSocketGUID))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// hasToken tells whether a header that is a list has the token.
+func hasToken(h http.Header, name, token string) bool {
+	for _, v := range h.Values(name) {
 		for tok := range strings.SplitSeq(v, ",") {
-			if slices.Contains(subprotocols[:], strings.ToLower(strings.TrimSpace(tok))) {
+			if strings.EqualFold(strings.TrimSpace(tok), token) {
 				return true
 			}
 		}
@@ -154,106 +180,44 @@ func offersMQTT(h http.Header) bool {
 	return false
 }
 
-// webSocket is the byte stream in the binary messages of a WebSocket. Packets
-// may span messages, and share them. [MQTT-6.0.0-2]
-//
-// It replaces the library's NetConn because that one closes the connection
-// when a read deadline passes, so that nothing can be said any more, and waits
-// up to 5 s in Close.
-type webSocket struct {
-	port *ClientPort
-	t    *tracked
-	ws   *websocket.Conn
-
-	msg io.Reader // the message that is being read
-	err error     // why no more can be read; reader only
-
-	writing chan struct{} // capacity 1: one message at a time
-	closed  chan struct{}
-	once    sync.Once
-}
-
-func newWebSocket(p *ClientPort, t *tracked, ws *websocket.Conn) *webSocket {
-	return &webSocket{port: p, t: t, ws: ws, writing: make(chan struct{}, 1), closed: make(chan struct{})}
-}
-
-func (s *webSocket) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for s.err == nil {
-		if s.msg == nil {
-			typ, r, err := s.ws.Reader(context.Background()) // bounded by the read deadline
-			if err == nil && typ != websocket.MessageBinary {
-				s.close(websocket.StatusUnsupportedData)
-				s.t.kill()
-				err = errNotBinary
+// offeredMQTT returns the sub-protocol to agree on, as the client writes it:
+// "mqtt" rather than "mqttv3.1". [MQTT-6.0.0-3] [MQTT-6.0.0-4]
+func offeredMQTT(h http.Header) (protocol string, ok bool) {
+	for _, v := range h.Values("Sec-WebSocket-Protocol") {
+		for tok := range strings.SplitSeq(v, ",") {
+			switch tok = strings.TrimSpace(tok); {
+			case strings.EqualFold(tok, "mqtt"):
+				return tok, true
+			case strings.EqualFold(tok, "mqttv3.1") && !ok:
+				protocol, ok = tok, true
 			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return 0, readError(err) // between frames: reading can go on
-			}
-			if err != nil {
-				s.err = readError(err)
-				break
-			}
-			s.msg = r
-		}
-		n, err := s.msg.Read(p)
-		if errors.Is(err, io.EOF) {
-			s.msg, err = nil, nil // the message is over, not the stream
-		}
-		if err != nil {
-			s.err = readError(err)
-		}
-		if n > 0 {
-			return n, nil
 		}
 	}
-	return 0, s.err
+	return protocol, ok
 }
 
-// readError turns a close frame into the end of the stream.
-func readError(err error) error {
-	switch websocket.CloseStatus(err) {
-	case websocket.StatusNormalClosure, websocket.StatusGoingAway, websocket.StatusNoStatusRcvd:
-		return io.EOF
+// originAllowed holds ClientConfig.Origins. Clients that are no browsers name no
+// origin.
+func (p *ClientPort) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
 	}
-	return fmt.Errorf("websocket: %w", err)
-}
-
-// Write writes p as one message.
-func (s *webSocket) Write(p []byte) (int, error) {
-	select {
-	case s.writing <- struct{}{}:
-	case <-s.closed:
-		return 0, fmt.Errorf("websocket: %w", net.ErrClosed)
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
 	}
-	defer func() { <-s.writing }()
-	if err := s.ws.Write(context.Background(), websocket.MessageBinary, p); err != nil { // bounded by the write deadline
-		return 0, fmt.Errorf("websocket: %w", err)
+	if strings.EqualFold(u.Host, r.Host) {
+		return true
 	}
-	return len(p), nil
-}
-
-func (s *webSocket) writeBuffers(b *net.Buffers) (int64, error) { return s.port.gather(b, s.Write) }
-
-func (s *webSocket) closeWrite() error {
-	s.close(websocket.StatusNormalClosure)
-	return nil
-}
-
-func (s *webSocket) goodbye() { s.close(websocket.StatusNormalClosure) }
-
-// close sends a close frame, unless a message is being written. The library's
-// Close waits for the answer of the client; this does not.
-func (s *webSocket) close(code websocket.StatusCode) {
-	s.once.Do(func() { close(s.closed) })
-	select {
-	case s.writing <- struct{}{}: // never given back: nothing may follow a close frame
-	default:
-		return
+	for _, pattern := range p.cfg.Origins {
+		target := u.Host
+		if strings.Contains(pattern, "://") {
+			target = u.Scheme + "://" + u.Host
+		}
+		if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(target)); ok {
+			return true
+		}
 	}
-	frame := binary.BigEndian.AppendUint16([]byte{0x88, 2}, uint16(code)) // FIN and close, 2 bytes, not masked
-	_ = s.t.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
-	_, _ = s.t.Conn.Write(frame) // the connection is closed either way
+	return false
 }
