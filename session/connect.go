@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -206,7 +207,10 @@ func (c *Conn) attach(ctx context.Context, cn *mqtt.Connect, ack *mqtt.Connack) 
 	if old != nil {
 		s.takenOver(old, "local")
 	}
-	c.restore(&at)
+	if err := c.restore(ctx, &at); err != nil {
+		c.close(causeOfError(err, "a subscription that is not allowed any more was not removed"))
+		return nil
+	}
 	s.opened(c, at.Present)
 	c.begin()
 	return nil
@@ -247,19 +251,30 @@ func (c *Conn) greet(cn *mqtt.Connect, at *Attached, ack *mqtt.Connack, receiveM
 }
 
 // restore makes the subscriptions of a resumed session known to the fan-out.
-func (c *Conn) restore(at *Attached) {
+// Those that the rules do not allow any more end.
+func (c *Conn) restore(ctx context.Context, at *Attached) error {
+	var denied []string
 	for i := range at.Subs {
-		if sub := &at.Subs[i]; c.srv.maySubscribe(c, innerFilter(sub.Filter), sub.QoS) {
-			c.addLocal(sub)
+		sub := &at.Subs[i]
+		if !c.srv.maySubscribe(c, innerFilter(sub.Filter), sub.QoS) {
+			denied = append(denied, sub.Filter)
+			continue
+		}
+		c.addLocal(sub)
+	}
+	if len(denied) > 0 {
+		if _, err := c.srv.be.Sessions.Unsubscribe(ctx, c.ref, denied); err != nil {
+			return err
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range at.Replays {
-		if r := &at.Replays[i]; c.srv.maySubscribe(c, r.Sub.Filter, r.Sub.QoS) {
+		if r := &at.Replays[i]; !slices.Contains(denied, r.Sub.Filter) {
 			c.replays = append(c.replays, &replay{sub: r.Sub, after: r.After, inbox: true})
 		}
 	}
+	return nil
 }
 
 // begin lets the CONNACK go and starts delivery.

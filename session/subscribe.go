@@ -23,40 +23,50 @@ func (c *Conn) onSubscribe(p *mqtt.Subscribe) bool {
 		c.close(why)
 		return false
 	}
+	var granted []Granted
 	if len(subs) > 0 {
-		c.holdReplays(subs)
-		fresh := make([]bool, len(subs))
-		for i := range subs {
-			if _, ok := c.filters[subs[i].Filter]; !ok {
-				fresh[i] = true
-				c.addLocal(&subs[i])
-			}
-		}
-		ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.SubscribeTimeout)
-		granted, err := c.srv.be.Sessions.Subscribe(ctx, c.ref, subs)
-		cancel()
-		var refused *RefusedError
-		if errors.As(err, &refused) { // certain to have had no effect
-			granted, err = refuseAll(subs, refused), nil
-		}
-		if err != nil || len(granted) != len(subs) {
-			c.close(causeOfError(err, "SUBSCRIBE is not committed"))
+		if granted = c.subscribe(subs); granted == nil {
 			return false
 		}
 		for i, g := range granted {
-			codes[at[i]] = subscribeCode(g.Code, subs[i].QoS, c.version)
+			codes[at[i]] = subscribeCode(g.Code, p.Filters[at[i]].QoS, c.version)
 		}
-		c.settle(subs, granted, fresh)
-		c.subscribed(subs, granted)
 	}
 	c.srv.m.subAck.Observe(seconds(time.Duration(c.srv.now() - start)))
 	if !c.reply(&mqtt.Suback{PacketID: p.PacketID, Codes: codes}) {
 		return false
 	}
+	c.subscribed(subs, granted) // behind SUBACK, where clients look for retained messages
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wantPumpLocked()
 	return true
+}
+
+// subscribe asks the cluster and makes the local tries agree with its answer.
+// nil means that the connection is closing.
+func (c *Conn) subscribe(subs []command.Subscription) []Granted {
+	c.holdReplays(subs)
+	fresh := make([]bool, len(subs))
+	for i := range subs {
+		if _, ok := c.filters[subs[i].Filter]; !ok {
+			fresh[i] = true
+			c.addLocal(&subs[i])
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.SubscribeTimeout)
+	defer cancel()
+	granted, err := c.srv.be.Sessions.Subscribe(ctx, c.ref, subs)
+	var refused *RefusedError
+	if errors.As(err, &refused) { // certain to have had no effect
+		granted, err = refuseAll(subs, refused), nil
+	}
+	if err != nil || len(granted) != len(subs) {
+		c.close(causeOfError(err, "SUBSCRIBE is not committed"))
+		return nil
+	}
+	c.settle(subs, granted, fresh)
+	return granted
 }
 
 // judge sorts out the filters that are refused here. subs are the others, at
@@ -89,7 +99,7 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 			code = mqtt.QuotaExceeded
 		}
 		if code.Failed() {
-			codes[i] = subscribeCode(byte(code), min(f.QoS, cfg.MaxQoS), c.version)
+			codes[i] = subscribeCode(byte(code), f.QoS, c.version)
 			continue
 		}
 		if !known {

@@ -43,6 +43,10 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	cl := n.cl
 	cl.mu.Lock()
 	s := cl.sessions[req.Key]
+	if s != nil && req.SameUser && s.user != req.Username {
+		cl.mu.Unlock()
+		return session.Attached{}, session.ErrRefused(mqtt.ClientIdentifierNotValid, "client id belongs to another user")
+	}
 	var wills []*command.Will
 	var prev *Node
 	prevEpoch := uint64(0)
@@ -69,6 +73,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 		cl.sessions[req.Key] = s
 	}
 	cl.epoch++
+	s.user = req.Username
 	s.epoch, s.owner, s.expiryS, s.will = cl.epoch, n, req.ExpiryS, req.Will
 	if prev != nil {
 		s.sentTo = s.next - 1 // whatever the old owner has sent since it last said so

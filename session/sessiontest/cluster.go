@@ -70,6 +70,7 @@ type retainedKey struct{ tenant, topic string }
 // state is one session.
 type state struct {
 	key       command.SessionKey
+	user      string
 	epoch     uint64
 	owner     *Node // nil if it is not connected
 	expiryS   uint32
