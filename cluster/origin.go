@@ -9,7 +9,6 @@ import (
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
-	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/session"
 )
 
@@ -38,8 +37,11 @@ const (
 // nothing more is sent before everything under way has been answered, and then
 // all that is not confirmed is sent again in order.
 type originPump struct {
-	l    *lead
-	wake chan struct{} // capacity 1
+	shard uint32
+	mach  originSource
+	net   originNet
+	tell  func(cmds []byte, done func(error)) // puts a command into the shard's own log
+	wake  chan struct{}                       // capacity 1
 
 	// Owned by the pump's goroutine.
 	cursor  uint64 // highest sequence that was sent
@@ -63,6 +65,24 @@ type originPump struct {
 	confirmed      int // confirmed, the machine is not told
 	confirmedSince time.Time
 	reporting      bool // an OriginDone is under way
+}
+
+// originSource is what the pump needs of the shard's machine.
+type originSource interface {
+	Origins(after uint64, limit int) []state.Originated
+	OriginLow() uint64
+}
+
+// originNet is what the pump needs of its node.
+type originNet interface {
+	// originLanes is the incarnation of the lanes, 0 if there are none.
+	originLanes() uint64
+	mayRoute() bool
+	routeOrigin(ctx context.Context, o *state.Originated, key command.OriginKey, inc uint64, done func(session.Outcome))
+	shardOf(tenant, key string) uint32
+	sendOrigin(shard uint32, inc uint64, cmd []byte, done doneFn) error
+	effective(ctx context.Context, shard uint32, index, gate uint64) error
+	spawn(fn func())
 }
 
 type originItem struct {
@@ -93,8 +113,8 @@ type originGate struct {
 	seqs  []uint64
 }
 
-func newOriginPump(l *lead) *originPump {
-	return &originPump{l: l, wake: make(chan struct{}, 1), gates: map[uint32]*originGate{}}
+func newOriginPump(shard uint32, mach originSource, net originNet, tell func([]byte, func(error))) *originPump {
+	return &originPump{shard: shard, mach: mach, net: net, tell: tell, wake: make(chan struct{}, 1), gates: map[uint32]*originGate{}}
 }
 
 func (p *originPump) kick() {
@@ -138,7 +158,7 @@ func (p *originPump) pump(ctx context.Context) time.Duration {
 			return 0
 		}
 		page := min(room, originPage)
-		items := p.l.mach.Origins(p.cursor, page)
+		items := p.mach.Origins(p.cursor, page)
 		for i := range items {
 			if !p.send(ctx, &items[i]) {
 				return laneRetry
@@ -171,9 +191,9 @@ func (p *originPump) begin() bool {
 		}
 	}
 	if p.inc == 0 {
-		p.inc = p.l.n.incarnation.Load()
+		p.inc = p.net.originLanes()
 	}
-	return p.inc != 0 && p.l.n.lanes.Load() != nil
+	return p.inc != 0
 }
 
 // room is how many more may be sent. asked is the highest sequence that somebody
@@ -193,10 +213,10 @@ func (p *originPump) room() (room int, asked uint64) {
 // send sends one, unless it is known to be confirmed. It returns false if it
 // cannot be sent now.
 func (p *originPump) send(ctx context.Context, o *state.Originated) bool {
-	if o.Command == nil && !p.l.n.mayRoute() {
+	if o.Command == nil && !p.net.mayRoute() {
 		return false
 	}
-	key := command.OriginKey{Shard: p.l.shard, Seq: o.Seq, Low: p.low(o.Seq)}
+	key := command.OriginKey{Shard: p.shard, Seq: o.Seq, Low: p.low(o.Seq)}
 	size := len(o.Encoded)
 	if o.Command != nil {
 		p.scratch = o.Command(p.scratch[:0], key)
@@ -206,22 +226,21 @@ func (p *originPump) send(ctx context.Context, o *state.Originated) bool {
 		return true
 	}
 	if o.Command == nil {
-		p.l.n.routeOrigin(ctx, o, key, p.inc, func(out session.Outcome) { p.answered(o.Seq, out.Err) })
+		p.net.routeOrigin(ctx, o, key, p.inc, func(out session.Outcome) { p.answered(o.Seq, out.Err) })
 		return true
 	}
 	seq, gated := o.Seq, o.Gated
-	target := p.l.n.slotShard(router.Slot(o.Tenant, o.TargetKey))
-	err := p.l.n.lane(target).addKept(p.inc, func(dst []byte) []byte { return append(dst, p.scratch...) },
-		func(_ command.Result, index uint64, err error) {
-			switch {
-			case err != nil && !errors.Is(err, errNoResult):
-				p.answered(seq, err)
-			case gated:
-				p.gate(ctx, target, seq, index)
-			default:
-				p.answered(seq, nil)
-			}
-		})
+	target := p.net.shardOf(o.Tenant, o.TargetKey)
+	err := p.net.sendOrigin(target, p.inc, p.scratch, func(_ command.Result, index uint64, err error) {
+		switch {
+		case err != nil && !errors.Is(err, errNoResult):
+			p.answered(seq, err)
+		case gated:
+			p.gate(ctx, target, seq, index)
+		default:
+			p.answered(seq, nil)
+		}
+	})
 	if err != nil {
 		p.answered(seq, err)
 		return false
@@ -332,7 +351,7 @@ func (p *originPump) gate(ctx context.Context, target uint32, seq, index uint64)
 	}
 	p.gates[target] = &originGate{index: index, seqs: []uint64{seq}}
 	p.mu.Unlock()
-	p.l.n.spawn(func() {
+	p.net.spawn(func() {
 		for p.passGate(ctx, target) {
 		}
 	})
@@ -351,7 +370,7 @@ func (p *originPump) passGate(ctx context.Context, target uint32) bool {
 	index, seqs := g.index, g.seqs
 	g.seqs = nil
 	p.mu.Unlock()
-	for p.l.n.effective(ctx, target, index, 0) != nil {
+	for p.net.effective(ctx, target, index, 0) != nil {
 		if sleep(ctx, laneRetry) != nil {
 			return false // the next leader sends them again
 		}
@@ -374,7 +393,7 @@ func (p *originPump) noteRead(seq uint64) {
 // wait returns when every gated command up to seq is confirmed: this is what a
 // SUBACK waits for beside the gate of its own shard.
 func (p *originPump) wait(ctx context.Context, seq uint64) error {
-	if p.l.mach.OriginLow() > seq {
+	if p.mach.OriginLow() > seq {
 		return nil
 	}
 	w := originWaiter{seq: seq, done: make(chan error, 1)}
@@ -457,7 +476,7 @@ func (p *originPump) report() time.Duration {
 	}
 	p.reporting, p.confirmed = true, 0
 	p.mu.Unlock()
-	p.l.proposeThen(command.AppendOriginDone(nil, &command.OriginDone{Seqs: done}), p.reported)
+	p.tell(command.AppendOriginDone(nil, &command.OriginDone{Seqs: done}), p.reported)
 	return 0
 }
 

@@ -127,3 +127,19 @@ func (p *pendingPublish) storedOrigin(res command.Result, _ uint64, err error) {
 	}
 	p.part(res, err)
 }
+
+// originLanes implements originNet.
+func (n *Node) originLanes() uint64 {
+	if n.lanes.Load() == nil {
+		return 0
+	}
+	return n.incarnation.Load()
+}
+
+// shardOf implements originNet.
+func (n *Node) shardOf(tenant, key string) uint32 { return n.slotShard(router.Slot(tenant, key)) }
+
+// sendOrigin implements originNet.
+func (n *Node) sendOrigin(shard uint32, inc uint64, cmd []byte, done doneFn) error {
+	return n.lane(shard).addKept(inc, func(dst []byte) []byte { return append(dst, cmd...) }, done)
+}
