@@ -83,15 +83,20 @@ func (w *walker) deliver(d *Event) {
 	}
 	w.packetID(ci, pi, d)
 	key := receptionKey{ci, pi}
+	ordered := w.x.own(ci, d.Topic)
 	rec := w.seen[key]
 	if rec == nil {
 		w.seen[key] = &reception{first: d, last: d, count: 1}
-		w.firstOrder(ci, p, d)
+		if ordered {
+			w.firstOrder(ci, p, d)
+		}
 	} else {
 		w.repeated(ci, p, rec, d)
 		rec.last, rec.count = d, rec.count+1
 	}
-	w.connOrder(ci, p, d)
+	if ordered {
+		w.connOrder(ci, p, d)
+	}
 }
 
 // phantom holds I7 and I6: the delivery follows from its publish and a subscription of the session.
@@ -306,7 +311,7 @@ func (x *index) checkReached(r *Report, seen map[receptionKey]*reception, ci, pi
 		return
 	}
 	for _, s := range x.candidates(ci, p.Topic) {
-		if s.qos == 0 || s.sure >= p.T || s.ending < p.End || s.ev.NoLocal && p.Client == c.name {
+		if s.share != nil || s.qos == 0 || s.sure >= p.T || s.ending < p.End || s.ev.NoLocal && p.Client == c.name {
 			continue
 		}
 		r.MustReach++

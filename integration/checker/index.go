@@ -17,6 +17,7 @@ type index struct {
 	clients  []*client
 	clientOf map[string]int32
 
+	shares map[string]*share // by filter, $share included
 	faults []*Event
 	// matching caches the subscriptions of a client that match a topic, interest the clients that have any.
 	matching map[matchKey][]*subscription
@@ -58,6 +59,9 @@ type client struct {
 type subscription struct {
 	ev         *Event
 	filter     string
+	topics     string // what filter matches: for a shared one the part after the share's name
+	share      *share // nil: not shared
+	client     int32
 	qos        byte
 	born, sure int64
 	ending     int64
@@ -67,7 +71,7 @@ type subscription struct {
 const forever = math.MaxInt64
 
 func newIndex(events []Event) (*index, error) {
-	x := &index{events: slices.Clone(events), pubOf: map[msgKey]int32{}, clientOf: map[string]int32{}, matching: map[matchKey][]*subscription{}, interest: map[string][]int32{}}
+	x := &index{events: slices.Clone(events), pubOf: map[msgKey]int32{}, clientOf: map[string]int32{}, matching: map[matchKey][]*subscription{}, interest: map[string][]int32{}, shares: map[string]*share{}}
 	sort.SliceStable(x.events, func(i, j int) bool { return x.events[i].T < x.events[j].T })
 	for i := range x.events {
 		if err := x.add(&x.events[i]); err != nil {
@@ -110,7 +114,10 @@ func (x *index) add(e *Event) error {
 	case Closed:
 		x.client(e.Client).close(e)
 	case Subscribe, Unsubscribe:
-		x.client(e.Client).subscribe(e)
+		c := x.client(e.Client)
+		if s := c.subscribe(e); s != nil {
+			x.enter(s, x.clientOf[e.Client])
+		}
 	case Deliver:
 		x.client(e.Client)
 	case Acked:
@@ -125,8 +132,9 @@ func (x *index) add(e *Event) error {
 	return nil
 }
 
-// subscribe begins or ends subscriptions. A new SUBSCRIBE to a filter replaces the granted QoS and leaves no gap.
-func (c *client) subscribe(e *Event) {
+// subscribe begins or ends subscriptions and returns the one that it begins. A new SUBSCRIBE to a filter replaces the granted
+// QoS and leaves no gap.
+func (c *client) subscribe(e *Event) *subscription {
 	ok := e.End != 0 && e.Err == ""
 	if e.Kind == Unsubscribe {
 		for _, s := range c.subs {
@@ -137,15 +145,15 @@ func (c *client) subscribe(e *Event) {
 				}
 			}
 		}
-		return
+		return nil
 	}
 	if ok {
 		c.fences[e.Conn] = append(c.fences[e.Conn], e)
 	}
 	if ok && e.Code >= refused {
-		return
+		return nil
 	}
-	s := &subscription{ev: e, filter: e.Topic, qos: e.Code, born: e.T, sure: forever, ending: forever, gone: forever}
+	s := &subscription{ev: e, filter: e.Topic, topics: e.Topic, qos: e.Code, born: e.T, sure: forever, ending: forever, gone: forever}
 	if ok {
 		s.sure = e.End
 	} else {
@@ -161,6 +169,7 @@ func (c *client) subscribe(e *Event) {
 		}
 	}
 	c.subs = append(c.subs, s)
+	return s
 }
 
 // connect ends the subscriptions of a session that this CONNECT found gone or discarded.
@@ -207,7 +216,7 @@ func (x *index) candidates(ci int32, topic string) []*subscription {
 	}
 	var list []*subscription
 	for _, s := range x.clients[ci].subs {
-		if matches(s.filter, topic) {
+		if matches(s.topics, topic) {
 			list = append(list, s)
 		}
 	}

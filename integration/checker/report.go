@@ -49,6 +49,9 @@ type Report struct {
 	Duplicates  map[string]int // repeated deliveries of QoS 1, by explanation
 	Retransmits int            // QoS 2 deliveries that repeat one packet id with DUP
 	ClientFault int            // QoS 2 duplicates that follow from a publisher that broke the protocol
+	ShareMust   int            // pairs of an acked publish and a share one of whose members must process it
+	Excused     int            // of them: perhaps sent with QoS 2 to a member whose session then ended (v5:MQTT-4.8.2-5)
+	Stalls      []Stall        // the longest ones of all shares, longest first
 	Undrained   []string       // sessions with durable subscriptions that never drained: I1 says nothing of them
 }
 
@@ -62,6 +65,7 @@ func Check(events []Event) (*Report, error) {
 	x.checkSessions(r)
 	seen := x.checkDeliveries(r)
 	x.checkLoss(r, seen)
+	x.checkShares(r, seen)
 	return r, nil
 }
 
@@ -91,6 +95,9 @@ func (r *Report) String() string {
 		r.Events, r.Connects, r.Faults, r.Acked[1], r.Acked[2], r.Acked[0], r.Refused, r.Unknown, r.Deliveries, r.MustReach, r.Duplicates, r.Retransmits, r.ClientFault)
 	if n := r.Acked[1] + r.Acked[2]; n > 0 && r.Count["I1"] == 0 {
 		fmt.Fprintf(&b, "; 0 lost of %d acked: the rate is below %.1e (95 %%)", n, 3/float64(n))
+	}
+	if r.ShareMust > 0 {
+		fmt.Fprintf(&b, "; shares: %d promised to a member, %d of them excused, longest stalls %v", r.ShareMust, r.Excused, r.Stalls)
 	}
 	if len(r.Undrained) > 0 {
 		fmt.Fprintf(&b, "\nnot drained, so not checked for loss: %v", r.Undrained)
