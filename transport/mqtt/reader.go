@@ -12,6 +12,8 @@ type Reader struct {
 	ver Version
 	// server: the version came from a CONNECT, so the peer is a client.
 	server bool
+	// peerMax is the Maximum Packet Size of CONNECT.
+	peerMax uint32
 
 	buf  []byte // small[:] or lent.b
 	lent *buffer
@@ -45,6 +47,11 @@ func (r *Reader) SetVersion(v Version) { r.ver = v }
 // name and level have been read; it is set even if the CONNECT is then
 // refused, so that the refusal can be sent in the client's own version.
 func (r *Reader) Version() Version { return r.ver }
+
+// PeerMaxPacketSize returns the Maximum Packet Size that CONNECT named, 0 for
+// none. It is set even if the CONNECT is then refused, so that the refusal
+// keeps to it (v5:MQTT-3.2.2-19).
+func (r *Reader) PeerMaxPacketSize() uint32 { return r.peerMax }
 
 // SetMaxPacketSize replaces Limits.MaxPacketSize for the packets to come.
 func (r *Reader) SetMaxPacketSize(bytes uint32) { r.lim.MaxPacketSize = bytes }
@@ -270,7 +277,7 @@ func (r *Reader) connect(d *decoder, hdr int) Packet {
 		d.fail(minimalLength())
 	}
 	if !known {
-		r.ver, r.server = d.v, true
+		r.ver, r.server, r.peerMax = d.v, true, c.MaximumPacketSize
 	}
 	return c
 }
