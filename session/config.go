@@ -71,6 +71,10 @@ type Config struct {
 	// MaxClientIDBytes of a client id. Default 256.
 	MaxClientIDBytes int
 
+	// ClientMessages and ClientBytes are how many PUBLISH packets and bytes of
+	// them one client may send per second; above it is not read. Default 0 = no limit.
+	ClientMessages, ClientBytes float64
+
 	// OutboxBytes is how many bytes may wait for one client before QoS 0
 	// messages are dropped, pulls stop and its own requests wait. Default 1 MiB.
 	OutboxBytes int
@@ -159,6 +163,9 @@ func (c *Config) Validate() error {
 	}
 	if strings.ContainsAny(c.ResponsePrefix, "+#\x00$") || len(c.ResponsePrefix) > c.MaxTopicBytes/2 {
 		bad("response_prefix is %q: it must be the beginning of a topic", c.ResponsePrefix)
+	}
+	if !(c.ClientMessages >= 0) || !(c.ClientBytes >= 0) {
+		bad("client rates are %v messages and %v bytes: they must not be negative", c.ClientMessages, c.ClientBytes)
 	}
 	if c.MaxConnections < 0 {
 		bad("connections is %d: it must not be negative", c.MaxConnections)

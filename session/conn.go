@@ -57,6 +57,8 @@ type Conn struct {
 	progress bool       // the client has acknowledged something since the last flush
 	accepted bool       // it has published with QoS 1 or 2 since then
 	inBytes  int
+	// What it may publish, see Config.ClientMessages.
+	rateMessages, rateBytes bucket
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -31,6 +31,7 @@ type metrics struct {
 	rejected      *prometheus.CounterVec
 	takeovers     *prometheus.CounterVec
 	auth          *prometheus.CounterVec
+	throttled     prometheus.Counter
 	panics        prometheus.Counter
 	bytesIn       *prometheus.CounterVec
 	bytesOut      *prometheus.CounterVec
@@ -114,6 +115,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	gauge(&m.inflight[dirIn], "inflight_messages", inflight, prometheus.Labels{"dir": "in"})
 	gauge(&m.inflight[dirOut], "inflight_messages", inflight, prometheus.Labels{"dir": "out"})
 	all = append(all, m.connections)
+	m.throttled = counter("publish_throttled_total", "Publishes that waited because their client had used up its rate.").WithLabelValues()
 	m.panics = counter("connection_panics_total", "Panics that closed one connection each: every one is a bug.").WithLabelValues()
 	m.resolve(counter, hist)
 	if reg != nil {

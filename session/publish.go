@@ -28,6 +28,9 @@ func (c *Conn) onPublish(p *mqtt.Publish) bool {
 		return c.protocolError("PUBLISH with QoS 3")
 	}
 	c.srv.m.pubReceived[p.QoS].Inc()
+	if c.srv.limited && !c.throttle(c.rd.Size()) {
+		return false
+	}
 	if why := c.checkPublish(p); why.kind != 0 {
 		c.close(why)
 		return false

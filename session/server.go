@@ -40,6 +40,8 @@ type Server struct {
 	start  time.Time
 	// checkReceive is false if nobody asks for rights at delivery.
 	checkReceive bool
+	// limited says that clients have rates.
+	limited bool
 	// verifies says that user names are verified, so that a session belongs to one.
 	verifies bool
 
@@ -74,6 +76,7 @@ func NewServer(cfg Config, b Backend, lg *zap.Logger, reg prometheus.Registerer)
 	s.checkReceive = !all
 	_, all = cfg.Authenticator.(AllowAll)
 	s.verifies = !all
+	s.limited = cfg.ClientMessages > 0 || cfg.ClientBytes > 0
 	s.completions = newCompletionPool(s)
 	s.wheel = newWheel(s.now, &s.wg)
 	s.limits = mqtt.DefaultLimits()
