@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flotilla-mqtt/flotilla/integration/checker"
 	"github.com/flotilla-mqtt/flotilla/integration/harness"
 )
 
@@ -27,13 +28,13 @@ func TestFailover(t *testing.T) {
 	pauses, interval = envInt(t, "FLOTILLA_FAULT_PAUSES", pauses), envInt(t, "FLOTILLA_FAULT_INTERVAL_MS", interval)
 	seed := newSeed(t)
 	c := harness.Start(t, harness.Options{Nodes: envInt(t, "FLOTILLA_FAULT_NODES", 3)})
-	runFaults(t, c, seed, mixedPlan(time.Duration(interval)*time.Millisecond), func(rng *rand.Rand) []faultKind {
+	runFaults(t, c, seed, faultPlan(time.Duration(interval)*time.Millisecond), func(rng *rand.Rand) []faultKind {
 		return schedule(rng, kills, alls, pauses)
 	})
 }
 
 // runFaults applies a schedule under traffic, drains, checks the history and compares the replicas.
-func runFaults(t *testing.T, c *harness.Cluster, seed uint64, p plan, faults func(*rand.Rand) []faultKind) {
+func runFaults(t *testing.T, c *harness.Cluster, seed uint64, p plan, faults func(*rand.Rand) []faultKind) *checker.Report {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	tr := newTraffic(t, clusterEndpoints(c), seed, p)
@@ -55,4 +56,6 @@ func runFaults(t *testing.T, c *harness.Cluster, seed uint64, p plan, faults fun
 	if report.Acked[1] == 0 || report.Acked[2] == 0 {
 		t.Errorf("no traffic: %s", report)
 	}
+	t.Log(stalls(report))
+	return report
 }

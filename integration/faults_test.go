@@ -218,7 +218,8 @@ func (r *rig) must(err error) {
 func (r *rig) wander(ctx context.Context, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	for ctx.Err() == nil {
-		s := r.tr.subscribers[rng.IntN(len(r.tr.subscribers))]
+		all := append(slices.Clone(r.tr.subscribers), r.tr.passers...)
+		s := all[rng.IntN(len(all))]
 		s.leave()
 		pause(ctx, time.Duration(rng.Int64N(int64(3*time.Second))))
 		s.back()

@@ -43,5 +43,5 @@ func TestFiveNodes(t *testing.T) {
 	if envInt(t, "FLOTILLA_FAULTS", 0) != 0 {
 		faults = append(faults, killControl, killAny, killShard, killAll, pauseLeader)
 	}
-	runFaults(t, c, seed, mixedPlan(40*time.Millisecond), func(*rand.Rand) []faultKind { return faults })
+	runFaults(t, c, seed, faultPlan(40*time.Millisecond), func(*rand.Rand) []faultKind { return faults })
 }

@@ -20,7 +20,7 @@ func TestPartition(t *testing.T) {
 	}
 	rounds = envInt(t, "FLOTILLA_FAULT_PARTITIONS", rounds)
 	c := harness.Start(t, harness.Options{Nodes: 3, Proxied: true})
-	runFaults(t, c, seed, mixedPlan(20*time.Millisecond), func(rng *rand.Rand) []faultKind {
+	runFaults(t, c, seed, faultPlan(20*time.Millisecond), func(rng *rand.Rand) []faultKind {
 		var list []faultKind
 		for range rounds {
 			list = append(list, silenceLeader, silenceShard, cutAny, oneWay)

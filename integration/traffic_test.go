@@ -24,6 +24,7 @@ type traffic struct {
 	seed uint64
 
 	publishers, subscribers []*person
+	passers                 []*person // transient members of the share
 	endpoints               []endpoint
 
 	// ignoreProps leaves the properties of messages unchecked.
@@ -38,6 +39,10 @@ type traffic struct {
 type plan struct {
 	publishers  []library
 	subscribers []library
+	// members of one share, which gets the same messages.
+	members []library
+	// transient members of the same share, besides.
+	transient int
 	// interval between two publishes of one publisher.
 	interval time.Duration
 	size     int
@@ -50,6 +55,25 @@ func mixedPlan(interval time.Duration) plan {
 		subscribers: []library{raw, raw3, paho311, paho5, raw},
 		interval:    interval, size: 256,
 	}
+}
+
+// faultPlan is the plan of the fault suites: the long runs have a share, too (TestSharesUnderKills has it in every run).
+func faultPlan(interval time.Duration) plan {
+	p := mixedPlan(interval)
+	if os.Getenv("FLOTILLA_FAULTS") != "" {
+		p = p.withShare()
+		p.transient = 2
+	}
+	return p
+}
+
+// sharedTraffic is the share of the members of a plan.
+const sharedTraffic = "$share/pool/w/#"
+
+// withShare adds eight durable members of one share, of all libraries.
+func (p plan) withShare() plan {
+	p.members = []library{raw, raw3, paho311, paho5, raw, raw3, paho311, paho5}
+	return p
 }
 
 func clusterEndpoints(c *harness.Cluster) []endpoint {
@@ -70,6 +94,12 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 		s.filters = []mqtt.SubscribeFilter{{Filter: "w/#", QoS: byte(2 - i%2)}}
 		tr.subscribers = append(tr.subscribers, s)
 	}
+	for i, lib := range p.members {
+		s := newPerson(tr.rec, tr.run, fmt.Sprintf("member-%s-%d", lib, i+1), lib, endpoints, seed+50+uint64(i))
+		s.first = i
+		s.filters = []mqtt.SubscribeFilter{{Filter: sharedTraffic, QoS: 2}}
+		tr.subscribers = append(tr.subscribers, s)
+	}
 	for i, lib := range p.publishers {
 		s := newPerson(tr.rec, tr.run, fmt.Sprintf("pub-%s-%d", lib, i+1), lib, endpoints, seed+100+uint64(i))
 		s.first = i
@@ -80,6 +110,7 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 	tr.cancel = cancel
 	t.Cleanup(tr.end)
 	tr.start(ctx, tr.subscribers)
+	tr.startTransient(ctx, p.transient)
 	harness.Wait(t, 60*time.Second, "all subscribers to have their SUBACK", func(context.Context) error { return tr.subscribed() })
 	tr.start(ctx, tr.publishers)
 	harness.Wait(t, 60*time.Second, "every publisher to have an acknowledgement", func(context.Context) error {
@@ -96,6 +127,20 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 func (tr *traffic) start(ctx context.Context, people []*person) {
 	for _, p := range people {
 		tr.wg.Go(func() { p.live(ctx, tr.t) })
+	}
+}
+
+// startTransient adds members of the share whose sessions end with their connections. Nobody waits for them to drain.
+func (tr *traffic) startTransient(ctx context.Context, count int) {
+	for i := range count {
+		s := newPerson(tr.rec, tr.run, fmt.Sprintf("passer-by-%d", i+1), raw, tr.endpoints, tr.seed+80+uint64(i))
+		s.first = i + 1
+		s.filters = []mqtt.SubscribeFilter{{Filter: sharedTraffic, QoS: 1}}
+		tr.passers = append(tr.passers, s)
+		tr.wg.Go(func() {
+			s.liveTransient(ctx)
+			s.drop()
+		})
 	}
 }
 
