@@ -25,13 +25,17 @@ func newStateCollector(n *Node) *stateCollector {
 		"retained_bytes":         {"Bytes of retained messages in shards that this node leads.", nil},
 		"inbox_messages":         {"Messages that wait in inboxes of shards that this node leads.", nil},
 		"inbox_bytes":            {"Bytes that wait in inboxes of shards that this node leads.", nil},
-		"state_dropped_total":    {"Messages that the state machines dropped, by reason.", []string{"reason"}},
 		"lane_queued_bytes":      {"Bytes that wait in the lane to a shard.", []string{"shard"}},
 		"route_feed_behind":      {"Gateways that have not applied the latest routes of a shard led here.", []string{"shard"}},
 		"originated_messages":    {"Wills and released QoS 2 messages that wait for their targets.", nil},
 		"state_hot_bytes":        {"Inbox bytes that this node's replicas keep in memory.", nil},
 		"state_dirty_bytes":      {"State that this node's replicas have not written back.", nil},
 		"inbox_full_sessions":    {"Sessions whose inbox is full, in shards that this node leads.", nil},
+		"route_feed_lag_seconds": {"How long gateways have been without the latest routes of a shard led here.", []string{"shard"}},
+		"shares":                 {"Shared subscriptions in shards that this node leads.", nil},
+		"node_state":             {"1 for the state of this node.", []string{"state"}},
+		"disk_free_bytes":        {"Space that is left for this node's data.", nil},
+		"build_info":             {"1; the labels say what runs.", []string{"version", "commit", "go"}},
 		"awaiting_release_total": {"Inbound QoS 2 messages that wait for PUBREL, in shards that this node leads.", nil},
 	} {
 		c.descs[name] = prometheus.NewDesc("flotilla_"+name, d.help, d.labels, nil)
@@ -62,6 +66,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		addStats(&led, &st)
 		gauge("route_feed_behind", float64(l.feed.lag()), shardLabel(r.id))
+		gauge("route_feed_lag_seconds", c.n.sys.met.behind(l).Seconds(), shardLabel(r.id))
 	}
 	for _, l := range c.n.allLanes() {
 		gauge("lane_queued_bytes", float64(l.queued()), shardLabel(l.shard))
@@ -71,6 +76,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge("subscriptions", float64(led.Subscriptions))
 	gauge("retained_messages", float64(led.RetainedMessages))
 	gauge("retained_bytes", float64(led.RetainedBytes))
+	gauge("shares", float64(led.Shares))
 	gauge("inbox_messages", float64(led.InboxMessages))
 	gauge("inbox_bytes", float64(led.InboxBytes))
 	gauge("originated_messages", float64(led.Originated))
@@ -78,18 +84,15 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge("awaiting_release_total", float64(led.Inbound))
 	gauge("state_hot_bytes", float64(local.HotBytes))
 	gauge("state_dirty_bytes", float64(local.DirtyBytes))
-	for reason, n := range map[string]uint64{
-		"expired": led.Dropped.Expired + led.Dropped.OriginExpired, "inbox_full": led.Dropped.InboxFull, "session_ended": led.Dropped.SessionEnded,
-		"retained_full": led.Dropped.RetainedFull, "retained_expired": led.Dropped.RetainedExpired,
-	} {
-		ch <- prometheus.MustNewConstMetric(c.descs["state_dropped_total"], prometheus.CounterValue, float64(n), reason)
-	}
+	c.n.countStateDrops()
+	c.node(gauge)
 }
 
 func addStats(sum, st *state.Stats) {
 	sum.Sessions += st.Sessions
 	sum.Connected += st.Connected
 	sum.Subscriptions += st.Subscriptions
+	sum.Shares += st.Shares
 	sum.RetainedMessages += st.RetainedMessages
 	sum.RetainedBytes += st.RetainedBytes
 	sum.InboxMessages += st.InboxMessages
@@ -97,10 +100,4 @@ func addStats(sum, st *state.Stats) {
 	sum.FullSessions += st.FullSessions
 	sum.Originated += st.Originated
 	sum.Inbound += st.Inbound
-	sum.Dropped.Expired += st.Dropped.Expired
-	sum.Dropped.InboxFull += st.Dropped.InboxFull
-	sum.Dropped.SessionEnded += st.Dropped.SessionEnded
-	sum.Dropped.RetainedFull += st.Dropped.RetainedFull
-	sum.Dropped.RetainedExpired += st.Dropped.RetainedExpired
-	sum.Dropped.OriginExpired += st.Dropped.OriginExpired
 }

@@ -106,7 +106,7 @@ func (v *verdict) refused(done func(session.Outcome)) bool {
 		return false
 	}
 	if done != nil {
-		done(session.Outcome{Code: v.code, Err: v.err})
+		done(session.Outcome{Code: v.code, Reason: v.reason, Err: v.err})
 	}
 	return true
 }
@@ -216,6 +216,9 @@ func (l *limits) look(now time.Time) {
 	l.lookAtDisk(now)
 	l.retained.refresh(l.n)
 	l.n.countStateDrops()
+	for _, led := range l.n.ledShards() {
+		l.n.sys.met.behind(led)
+	}
 }
 
 func (l *limits) lookAtMemory(now time.Time) {

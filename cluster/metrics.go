@@ -12,7 +12,6 @@ type metrics struct {
 	laneResends       *prometheus.CounterVec // recoveries of a lane, by shard
 	leaseHeld         prometheus.Gauge       // 1 while this gateway holds its lease
 	leaseLost         prometheus.Counter     // how often it lost it
-	dropped           *prometheus.CounterVec // messages not delivered, by reason
 	forwards          *prometheus.CounterVec // forward frames, by peer and result
 	routesTotal       prometheus.Gauge       // filters in the route table
 	ready             prometheus.Gauge       // 1 while /readyz holds
@@ -24,14 +23,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		laneResends:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_lane_resends_total", Help: "Times a lane sent its batches again."}, []string{"shard"}),
 		leaseHeld:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_lease_held", Help: "1 while this gateway holds its lease."}),
 		leaseLost:         prometheus.NewCounter(prometheus.CounterOpts{Name: "flotilla_lease_lost_total", Help: "Times this gateway lost its lease."}),
-		dropped:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_forward_dropped_total", Help: "QoS 0 messages not forwarded to another node."}, []string{"reason"}),
 		forwards:          prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_forward_frames_total", Help: "Forward frames sent to other nodes."}, []string{"peer", "result"}),
 		routesTotal:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_routes", Help: "Filters in this node's route table."}),
 		ready:             prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_ready", Help: "1 while this node is ready to serve clients."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.laneBatchMessages, m.laneResends, m.leaseHeld, m.leaseLost,
-			m.dropped, m.forwards, m.routesTotal, m.ready)
+			m.forwards, m.routesTotal, m.ready)
 	}
 	return m
 }

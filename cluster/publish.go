@@ -63,7 +63,7 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 		return
 	}
 	buf := n.encode(m)
-	match := n.routes.table.Match(tenant, m.Topic)
+	match := n.sys.met.match(n.routes.table, tenant, m)
 	out := outgoing{tenant: tenant, msg: m, raw: *buf, match: match, unstored: v.unstored}
 	switch {
 	case m.QoS == 0:

@@ -38,6 +38,7 @@ type sysTopics struct {
 	n       *Node
 	began   time.Time
 	metrics *prometheus.Registry // the session server's, to read them again
+	met     *sysMetrics
 	table   atomic.Pointer[sysTable]
 	book    *sysBook
 }
@@ -47,7 +48,7 @@ type sysTopics struct {
 type sysTable struct{ messages []command.Message }
 
 func newSysTopics(n *Node) *sysTopics {
-	s := &sysTopics{n: n, began: time.Now(), metrics: prometheus.NewRegistry(), book: newSysBook()}
+	s := &sysTopics{n: n, began: time.Now(), metrics: prometheus.NewRegistry(), met: newSysMetrics(n.cfg.Registerer), book: newSysBook()}
 	s.table.Store(&sysTable{})
 	return s
 }

@@ -90,7 +90,6 @@ func (b *sysBook) totals() sysTotals {
 		t.StoredMessages += uint64(s.Retained) + s.Inbox
 		t.StoredBytes += s.RetainedBytes + s.InboxBytes
 		t.Expired += s.Expired
-		t.Counters.Dropped += s.Dropped
 	}
 	return t
 }

@@ -46,7 +46,6 @@ type sysShard struct {
 	RetainedBytes uint64 `json:"retained_bytes"`
 	Inbox         uint64 `json:"inbox"`
 	InboxBytes    uint64 `json:"inbox_bytes"`
-	Dropped       uint64 `json:"dropped"`
 	Expired       uint64 `json:"expired"`
 	Shares        int    `json:"shares"`
 	Inbound       int    `json:"inbound"`
@@ -55,7 +54,7 @@ type sysShard struct {
 func (s *sysTopics) sample() *sysSample {
 	st := s.n.server.Stats()
 	out := &sysSample{
-		Run: s.began.UnixNano(), UptimeS: int64(time.Since(s.began) / time.Second), Connected: st.Connections,
+		Run: s.began.UnixNano(), UptimeS: int64(time.Since(s.began) / time.Second), Connected: st.Connections, Inflight: st.Inflight,
 		HeapBytes: heapBytes(), Counters: s.counters(), Shards: map[uint32]sysShard{},
 	}
 	for _, l := range s.n.ledShards() {
@@ -69,14 +68,8 @@ func sysShardOf(term uint64, st *state.Stats) sysShard {
 	return sysShard{
 		Term: term, Offline: st.Sessions - st.Connected, Subscriptions: st.Subscriptions,
 		Retained: st.RetainedMessages, RetainedBytes: st.RetainedBytes, Inbox: st.InboxMessages, InboxBytes: st.InboxBytes,
-		Dropped: droppedSum(&st.Dropped), Inbound: st.Inbound,
+		Inbound: st.Inbound, Shares: st.Shares,
 	}
-}
-
-// droppedSum leaves retained messages that expired out: they were delivered
-// when they came.
-func droppedSum(d *state.Dropped) uint64 {
-	return d.Expired + d.InboxFull + d.SessionEnded + d.RetainedFull + d.OriginExpired
 }
 
 // counters reads the session server's metrics back: one count, two readers.
