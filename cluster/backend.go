@@ -96,6 +96,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 		Present: res.Present, Subs: res.Subs, AwaitingRelease: res.AwaitingRelease, ExpiryS: res.ExpiryS,
 		Replays: pendingReplays(res.Subs, res.Replays),
 	}
+	n.sharers.note(at.Ref, res.Subs)
 	if res.Present && len(res.Subs) > 0 {
 		// I10: what the session holds is routable before CONNACK.
 		if err := n.effective(ctx, shard, index, res.Gate); err != nil {
@@ -109,13 +110,14 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 // Disconnect implements session.Sessions. It is not lost: if the lane is reset
 // or this node dies, the incarnation's loss disconnects the session.
 func (n *Node) Disconnect(ref command.SessionRef, info session.DisconnectInfo) {
+	n.sharers.drop(ref)
 	cmd := command.Disconnect{Ref: ref, Reason: info.Reason, HasExpiry: info.HasExpiry, ExpiryS: info.ExpiryS, SentTo: info.SentTo}
 	n.lane(n.sessionShard(ref.SessionKey)).push(func(dst []byte) []byte { return command.AppendDisconnect(dst, &cmd) })
 }
 
 // Subscribe implements session.Sessions.
 func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []command.Subscription) ([]session.Granted, error) {
-	cmd := command.Subscribe{Ref: ref, Subs: subs}
+	cmd := command.Subscribe{Ref: ref, Subs: subs, Replay: true}
 	shard := n.sessionShard(ref.SessionKey)
 	res, index, err := n.propose(ctx, shard, func(dst []byte) []byte { return command.AppendSubscribe(dst, &cmd) }, nil)
 	if err != nil {
@@ -127,6 +129,7 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 	if err := n.effective(ctx, shard, index, res.Gate); err != nil {
 		return nil, err
 	}
+	n.sharers.note(ref, subs)
 	granted := make([]session.Granted, len(subs))
 	for i := range granted {
 		granted[i] = session.Granted{Code: res.Codes[i], Existed: i < len(res.Existed) && res.Existed[i]}
@@ -151,7 +154,11 @@ func (n *Node) Unsubscribe(ctx context.Context, ref command.SessionRef, filters 
 
 // Ack implements session.Inbox.
 func (n *Node) Ack(ref command.SessionRef, a session.Ack, done func(error)) {
-	n.lane(n.sessionShard(ref.SessionKey)).ack(ref, a.SentTo, a.Done, a.Received, done)
+	delay := laneAckDelay
+	if n.sharers.has(ref) {
+		delay = laneShareAckDelay
+	}
+	n.lane(n.sessionShard(ref.SessionKey)).ack(ref, a.SentTo, a.Done, a.Received, delay, done)
 }
 
 // refusal maps a result that is no success to what session understands.

@@ -120,6 +120,7 @@ func (n *Node) Fetch(ctx context.Context, ref command.SessionRef, cursor uint64,
 		case err != nil:
 			return session.Page{}, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
 		}
+		p.Now = max(p.Now, r.clock.now()) // an idle group's last entry may be old
 		return toPage(&p), nil
 	}
 	leader := n.leaderOf(shard)

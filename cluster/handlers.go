@@ -340,6 +340,7 @@ func (n *Node) handleFetch(_ string, payload []byte, reply func([]byte, error)) 
 		case err != nil:
 			reply([]byte{fetchRetry}, nil)
 		default:
+			p.Now = max(p.Now, r.clock.now())
 			reply(appendPage([]byte{fetchPage}, &p), nil)
 		}
 	})

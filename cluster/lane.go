@@ -28,6 +28,9 @@ const (
 	// batch of them is an entry with three fsyncs: at 500 messages/s with a delay of
 	// 5 ms they kept the disk busier than the messages did.
 	laneAckDelay = 100 * time.Millisecond
+	// laneShareAckDelay is the same for sessions in a share: a member gets no more
+	// messages than it has room for until the share hears of these.
+	laneShareAckDelay = 10 * time.Millisecond
 	// laneAckMax is how many acknowledgements end the wait.
 	laneAckMax = 1024
 	// laneRetry is the wait before a batch is sent again when no leader is known.
@@ -97,7 +100,7 @@ type lane struct {
 	recovering bool          // wait before sending again
 	bytes      int           // held in open, full and sent
 	space      chan struct{} // closed when bytes went down
-	ackSince   time.Time     // when the oldest waiting acknowledgement came
+	ackDue     time.Time     // when the waiting acknowledgements leave, zero for none
 	ackCount   int           // how many wait
 	urgentAck  bool          // somebody waits for an acknowledgement to commit
 }
@@ -121,7 +124,7 @@ func (l *lane) reset(incarnation uint64, why error) {
 	l.inc, l.nextSeq, l.ackedSeq = incarnation, 1, 0
 	l.open, l.full, l.sent, l.unsent = new(laneBatch), nil, nil, 0
 	l.gen++
-	l.recovering, l.bytes, l.ackSince, l.ackCount, l.urgentAck = false, 0, time.Time{}, 0, false
+	l.recovering, l.bytes, l.ackDue, l.ackCount, l.urgentAck = false, 0, time.Time{}, 0, false
 	l.freeSpaceLocked()
 	l.mu.Unlock()
 	for _, done := range lost {
@@ -286,7 +289,7 @@ func (l *lane) appendLocked(encode func(dst []byte) []byte, done doneFn) (notify
 func (l *lane) closeOpenLocked() {
 	l.full = append(l.full, l.open)
 	l.open = &laneBatch{body: make([]byte, 0, laneBatchBytes+laneBatchBytes/8)}
-	l.ackSince, l.ackCount, l.urgentAck = time.Time{}, 0, false
+	l.ackDue, l.ackCount, l.urgentAck = time.Time{}, 0, false
 }
 
 func (l *lane) kick() {
@@ -380,8 +383,8 @@ func (l *lane) nextLocked(now time.Time) (*laneBatch, uint64, time.Duration) {
 	case len(l.open.dones) > 0 || l.urgentAck:
 		b = l.takeOpenLocked()
 	case len(l.open.acks) > 0:
-		if age := now.Sub(l.ackSince); age < laneAckDelay && l.ackCount < laneAckMax {
-			return nil, 0, laneAckDelay - age
+		if wait := l.ackDue.Sub(now); wait > 0 && l.ackCount < laneAckMax {
+			return nil, 0, wait
 		}
 		b = l.takeOpenLocked()
 	default:
@@ -394,7 +397,7 @@ func (l *lane) nextLocked(now time.Time) (*laneBatch, uint64, time.Duration) {
 func (l *lane) takeOpenLocked() *laneBatch {
 	b := l.open
 	l.open = &laneBatch{body: make([]byte, 0, max(256, len(b.body)))}
-	l.ackSince, l.ackCount, l.urgentAck = time.Time{}, 0, false
+	l.ackDue, l.ackCount, l.urgentAck = time.Time{}, 0, false
 	return b
 }
 

@@ -23,8 +23,8 @@ type pendingAck struct {
 
 // ack adds acknowledgements of one session. It never blocks: what a subscriber
 // can have unacknowledged is bounded by its Receive Maximum. done may be nil;
-// if it is not, the batch does not wait for company.
-func (l *lane) ack(ref command.SessionRef, sentTo uint64, done, received []uint64, cb func(error)) {
+// if it is not, the batch does not wait for company, else it does for delay at most.
+func (l *lane) ack(ref command.SessionRef, sentTo uint64, done, received []uint64, delay time.Duration, cb func(error)) {
 	l.mu.Lock()
 	if l.inc == 0 {
 		l.mu.Unlock()
@@ -52,9 +52,9 @@ func (l *lane) ack(ref command.SessionRef, sentTo uint64, done, received []uint6
 		notify = notify || !l.urgentAck
 		l.urgentAck = true
 	}
-	if l.ackSince.IsZero() {
-		l.ackSince = time.Now()
-		notify = true
+	if due := time.Now().Add(delay); l.ackDue.IsZero() || due.Before(l.ackDue) {
+		notify = notify || l.ackDue.IsZero() || l.ackDue.Sub(due) > time.Millisecond
+		l.ackDue = due
 	}
 	l.mu.Unlock()
 	if notify {

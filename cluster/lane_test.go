@@ -249,7 +249,7 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 		go func() { defer wg.Done(); l.run(ctx) }()
 		ref := command.SessionRef{SessionKey: command.SessionKey{ClientID: "c"}, Epoch: 1}
 		for seq := uint64(1); seq <= 50; seq++ {
-			l.ack(ref, seq, []uint64{seq}, nil, nil)
+			l.ack(ref, seq, []uint64{seq}, nil, laneAckDelay, nil)
 		}
 		time.Sleep(laneAckDelay + 5*time.Millisecond)
 		if shard.last != 1 {
@@ -258,7 +258,7 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 		var answered error = errFakeLink
 		start := time.Now()
 		var took time.Duration
-		l.ack(ref, 51, nil, []uint64{51}, func(err error) { answered, took = err, time.Since(start) })
+		l.ack(ref, 51, nil, []uint64{51}, laneAckDelay, func(err error) { answered, took = err, time.Since(start) })
 		time.Sleep(20 * time.Millisecond)
 		if answered != nil || took >= laneAckDelay {
 			t.Fatalf("a PUBREC was answered with %v after %v", answered, took)

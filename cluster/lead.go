@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,8 @@ import (
 const (
 	// dutyEvery is how often a leader looks for due ticks and broken feeds.
 	dutyEvery = 250 * time.Millisecond
+	// tickPause is the time between two ticks of which each leaves something due.
+	tickPause = 2 * time.Millisecond
 	// checkpointEvery is after how many entries replicas compare digests (G8).
 	checkpointEvery = 10_000
 )
@@ -35,10 +38,10 @@ type lead struct {
 	wake   chan struct{} // capacity 1: duties have work
 
 	origins *originPump
+	ticking atomic.Bool // a tick is under way
 
 	// Owned by the duties goroutine.
 	lastCheckpoint uint64
-	tickAt         int64 // when the last tick was proposed
 	lostAt         map[ownerKey]int64
 	viewed         *state.ControlView
 }
@@ -96,6 +99,7 @@ func (l *lead) duties(ctx context.Context) {
 			if l.n.control.view() != l.viewed {
 				l.followView(false)
 			}
+			l.keepTime()
 		case <-tick.C:
 			l.keepTime()
 			l.checkpoint()
@@ -148,14 +152,19 @@ func (l *lead) followView(primed bool) {
 	}
 }
 
-// keepTime proposes a tick when something in the machine is due.
+// keepTime proposes a tick when something in the machine is due. A tick does
+// bounded work, so the next one follows while something is left.
 func (l *lead) keepTime() {
 	due, now := l.mach.NextDue(), l.now()
-	if due == 0 || due > now || now-l.tickAt < dutyEvery.Milliseconds() {
+	if due == 0 || due > now || !l.ticking.CompareAndSwap(false, true) {
 		return
 	}
-	l.tickAt = now
-	l.propose(command.AppendTick(nil))
+	l.proposeThen(command.AppendTick(nil), func(err error) {
+		l.ticking.Store(false)
+		if due := l.mach.NextDue(); err == nil && due != 0 && due <= l.now() {
+			time.AfterFunc(tickPause, l.kick)
+		}
+	})
 }
 
 // checkpoint lets the replicas compare the digest that each of them took at

@@ -66,6 +66,7 @@ type Node struct {
 	// forwards by node id, copied on write under mu.
 	forwards atomic.Pointer[map[string]*forwardTarget]
 	turns    *shareTurns
+	sharers  *sharers
 
 	mu    sync.Mutex
 	hints map[uint32]string // shard leaders that other nodes told of
@@ -98,7 +99,7 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 		hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
 		hints: map[uint32]string{},
 	}
-	n.turns = newShareTurns()
+	n.turns, n.sharers = newShareTurns(), newSharers()
 	n.forwards.Store(&map[string]*forwardTarget{})
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.open(ident); err != nil {
