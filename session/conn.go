@@ -128,6 +128,8 @@ type release struct {
 // serve is the reader goroutine.
 func (c *Conn) serve() {
 	defer c.srv.wg.Done()
+	defer func() { _ = c.nc.Close() }() // whatever happens before
+	defer c.guard("teardown")
 	defer c.teardown()
 	defer c.guard("reader")
 	defer c.srv.pendingDone(c)
@@ -219,7 +221,6 @@ func (c *Conn) teardown() {
 	c.join()
 	c.leave(attached)
 	c.drainInput()
-	_ = c.nc.Close()
 }
 
 // leave tells the cluster how the connection ended and lets go of what it held.
