@@ -16,6 +16,7 @@ type Node interface {
 	SubscriptionLister
 	RetainedLister
 	Publisher
+	Membership
 }
 
 // StatusProvider describes the cluster.

@@ -75,6 +75,10 @@ func toProblem(err error) (p *problem, internal bool) {
 	if errors.As(err, &p) {
 		return p, false
 	}
+	var guard *GuardError
+	if errors.As(err, &guard) {
+		return guard.problem(), false
+	}
 	var known *client.Problem
 	if errors.As(err, &known) {
 		return &problem{*known}, false

@@ -30,6 +30,7 @@ func (s *Server) routes() error {
 	s.clusterRoutes(a)
 	s.listRoutes(a)
 	s.messageRoutes(a)
+	s.memberRoutes(a)
 
 	schemas := a.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own error body is never sent

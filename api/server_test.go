@@ -301,7 +301,7 @@ func TestMetricsOpenAPIAndProfiler(t *testing.T) {
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1") || resp.Header.Get("Content-Type") != "application/openapi+json" || len(doc.Paths) != 13 {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1") || resp.Header.Get("Content-Type") != "application/openapi+json" || len(doc.Paths) != 23 {
 		t.Errorf("document %s, type %s, %d paths", doc.OpenAPI, resp.Header.Get("Content-Type"), len(doc.Paths))
 	}
 	for path, verbs := range doc.Paths {

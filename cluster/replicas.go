@@ -60,11 +60,11 @@ func (n *Node) groupInfo(ctx context.Context, shard uint32) (groupInfo, error) {
 }
 
 func (n *Node) localGroupInfo(shard uint32) (groupInfo, error) {
-	r := n.replica(shard)
-	if r == nil || !r.group.IsLeader() {
+	g := n.groupOf(shard)
+	if g == nil || !g.IsLeader() {
 		return groupInfo{}, ErrNoLeader
 	}
-	st := r.group.Status()
+	st := g.Status()
 	info := groupInfo{Leader: n.id, Term: st.Term}
 	lags := map[string]uint64{n.id: 0}
 	for _, p := range st.Peers {
@@ -95,11 +95,11 @@ func (n *Node) transfer(ctx context.Context, shard uint32, to string) error {
 }
 
 func (n *Node) localTransfer(ctx context.Context, shard uint32, to string) error {
-	r := n.replica(shard)
-	if r == nil || !r.group.IsLeader() {
+	g := n.groupOf(shard)
+	if g == nil || !g.IsLeader() {
 		return ErrNoLeader
 	}
-	return r.group.TransferLeadership(ctx, to)
+	return g.TransferLeadership(ctx, to)
 }
 
 // answerGroup serves groupInfo and transfer.

@@ -17,7 +17,8 @@ func listCommand[T any](a *app, what, path string, flags []cli.Flag, params func
 		Name: "ls", Aliases: []string{"list"}, Usage: "list " + what, Flags: flags,
 		Action: a.call(0, 0, func(ctx context.Context, ad *admin) error {
 			q := ad.query()
-			if path == client.PathNodes || path == client.PathGroups {
+			switch path {
+			case client.PathNodes, client.PathGroups, client.PathOperations, client.PathJoinTokens:
 				q.Del("consistency") // they are always what the node knows
 			}
 			if params != nil {
@@ -53,7 +54,7 @@ func (a *app) nodeCommand() *cli.Command {
 	ls.Description = "  flotilla node ls -o wide\n  flotilla node ls --filter state=down -o name"
 	return &cli.Command{
 		Name: "node", Usage: "members of the cluster", Category: categoryLook,
-		Subcommands: []*cli.Command{ls, a.showCommand("node", client.PathNodes)},
+		Subcommands: append([]*cli.Command{ls, a.showCommand("node", client.PathNodes)}, a.memberCommands()...),
 	}
 }
 
@@ -62,7 +63,7 @@ func (a *app) groupCommand() *cli.Command {
 		func(g client.Group) string { return fmt.Sprintf("group/%d", g.ID) }, groupColumns())
 	return &cli.Command{
 		Name: "group", Usage: "Raft groups: the control group and the shards", Category: categoryLook,
-		Subcommands: []*cli.Command{ls, a.showCommand("group", client.PathGroups)},
+		Subcommands: append([]*cli.Command{ls, a.showCommand("group", client.PathGroups)}, a.placementCommands()...),
 	}
 }
 
