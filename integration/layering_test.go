@@ -28,6 +28,7 @@ func layers() map[string]int {
 		"raftfsm/state":           1,
 		"raftfsm/state/statetest": 1,
 		"session":                 1,
+		"session/auth":            1,
 		"session/sessiontest":     1,
 		"raftfsm":                 2,
 		"raftfsm/raftfsmtest":     2,
@@ -44,6 +45,7 @@ func layers() map[string]int {
 		"integration/checker":     5,
 		"integration/tap":         5,
 		"integration/sim":         5,
+		"integration/conformance": 5,
 	}
 }
 
@@ -51,7 +53,8 @@ func layers() map[string]int {
 // room that they serve.
 func testSupport() []string {
 	return []string{
-		"integration", "integration/harness", "integration/checker", "integration/tap", "integration/sim", "transport/mqtt/mqtttest",
+		"integration", "integration/harness", "integration/checker", "integration/tap", "integration/sim", "integration/conformance",
+		"transport/mqtt/mqtttest",
 		"transport/transporttest", "raftfsm/state/statetest", "session/sessiontest", "raftfsm/raftfsmtest",
 	}
 }
@@ -68,6 +71,7 @@ func inRoom() map[string][]string {
 		"transport/mqtt/mqtttest": {"transport/mqtt"},
 		"transport/transporttest": {"transport"},
 		"raftfsm/state/statetest": {"raftfsm/state"},
+		"session/auth":            {"session"},
 		"session/sessiontest":     {"session"},
 		"raftfsm/raftfsmtest":     {"raftfsm"},
 	}
