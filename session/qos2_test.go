@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/flotilla-mqtt/flotilla/session"
 	"github.com/flotilla-mqtt/flotilla/session/sessiontest"
@@ -318,4 +319,41 @@ func TestWrongAckClosesConnection(t *testing.T) {
 			}
 		})
 	})
+}
+
+// What was sent does not expire: it comes again under its id.
+func TestSentMessagesDoNotExpire_v5_MQTT_4_3_3_7_MQTT_4_4_0_1(t *testing.T) {
+	for qos := byte(1); qos <= 2; qos++ {
+		run(t, func(r *rig) {
+			s, _ := r.durableMax(mqtt.V5, "s", 1)
+			s.Subscribe(t, qos, "t")
+			p := r.open(mqtt.V5, "p")
+			for i := range 2 {
+				m := pub("t", sprint(i), 1, 1)
+				m.QoS, m.HasExpiry, m.Expiry = qos, true, 5
+				p.MustSend(t, m)
+				p.MustRecv(t)
+				if qos == 2 {
+					p.MustSend(t, &mqtt.Pubrel{PacketID: 1})
+					p.MustRecv(t)
+				}
+			}
+			first := s.ExpectPublish(t, "t", sprint(0))
+			s.Close()
+			time.Sleep(10 * time.Second)
+			s, _ = r.durableMax(mqtt.V5, "s", 1)
+			again := s.ExpectPublish(t, "t", sprint(0))
+			if !again.Dup || again.PacketID != first.PacketID || !again.HasExpiry || again.Expiry != 0 {
+				t.Errorf("QoS %d: %+v", qos, again)
+			}
+			if qos == 1 {
+				s.MustSend(t, &mqtt.Puback{PacketID: again.PacketID})
+			} else {
+				s.MustSend(t, &mqtt.Pubrec{PacketID: again.PacketID})
+				expect[*mqtt.Pubrel](r, s)
+				s.MustSend(t, &mqtt.Pubcomp{PacketID: again.PacketID})
+			}
+			s.ExpectNothing(t, time.Second) // the second one was not sent
+		})
+	}
 }

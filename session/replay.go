@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
@@ -36,6 +37,7 @@ type replay struct {
 	page  []command.Message
 	next  string // where it stands behind page, "" at the end
 	paged bool   // page and next are set
+	at    int64  // when page was read, ns of Server.now
 }
 
 // nextReplayLocked returns the replay whose turn it is, nil for none. What
@@ -69,7 +71,7 @@ func (c *Conn) pumpReplay(r *replay) error {
 			return err
 		}
 		c.mu.Lock()
-		r.page, r.next, r.paged = c.wanted(r, msgs), next, true
+		r.page, r.next, r.paged, r.at = c.wanted(r, msgs), next, true, c.srv.now()
 		c.mu.Unlock()
 	}
 	if r.inbox {
@@ -125,8 +127,9 @@ func (c *Conn) replayed() {
 func (c *Conn) replayToInbox(r *replay) error {
 	p := ReplayPage{Filter: r.sub.Filter, After: r.after, Next: r.next, Last: r.next == ""}
 	for i := range r.page {
-		if min(r.page[i].QoS, r.sub.QoS) > 0 {
-			p.Msgs = append(p.Msgs, r.page[i])
+		m := r.page[i]
+		if min(m.QoS, r.sub.QoS) > 0 && c.fresh(r, &m) {
+			p.Msgs = append(p.Msgs, m)
 		}
 	}
 	if err := c.srv.be.Inbox.Replay(c.ctx, c.ref, p); err != nil {
@@ -147,6 +150,16 @@ func (c *Conn) replayToInbox(r *replay) error {
 	c.pagedLocked(r)
 	c.flushLocked()
 	return nil
+}
+
+// fresh takes the time since the read from what remains of a message's expiry,
+// and reports whether anything does.
+func (c *Conn) fresh(r *replay, m *command.Message) (ok bool) {
+	if !m.HasExpiry {
+		return true
+	}
+	m.Expiry, ok = remaining(m.Expiry, time.Duration(c.srv.now()-r.at))
+	return ok
 }
 
 // replayHereLocked sends what there is room for.
@@ -204,9 +217,14 @@ func (c *Conn) overtakenLocked(m *command.Message) {
 
 // sendRetainedLocked sends one retained message; false if there is no room.
 func (c *Conn) sendRetainedLocked(r *replay, m *command.Message) bool {
+	left := *m
+	if !c.fresh(r, &left) {
+		c.srv.m.dropped[dropExpired].Inc()
+		return true
+	}
 	p := mqtt.Publish{
 		QoS: min(m.QoS, r.sub.QoS), Retain: true, Topic: m.Topic, Payload: m.Payload, Props: m.Props,
-		HasExpiry: m.HasExpiry, Expiry: m.Expiry,
+		HasExpiry: m.HasExpiry, Expiry: left.Expiry,
 	}
 	if r.sub.ID != 0 {
 		p.SubscriptionIDs = []uint32{r.sub.ID}

@@ -200,3 +200,28 @@ func TestReplayNeverFollowsNewer(t *testing.T) {
 		}
 	})
 }
+
+// What waits for the client's quota gets older, and is not sent when its time is over.
+func TestReplayCountsExpiry_v5_MQTT_3_3_2_5_MQTT_3_3_2_6(t *testing.T) {
+	run(t, func(r *rig) {
+		for i := range 6 {
+			m := retain(fmt.Sprint("r/", i), "x", 1)
+			m.HasExpiry, m.Expiry, m.PublishedAt = true, 10+10*uint32(i%2), time.Now().UnixMilli()
+			r.cl.Publish(m)
+		}
+		c := r.dial(mqtt.V5)
+		c.Connect(t, &mqtt.Connect{ClientID: "c", CleanStart: true, ReceiveMaximum: 1})
+		c.Subscribe(t, 1, "r/+")
+		m := c.ExpectPublish(t, "r/0", "x")
+		time.Sleep(15 * time.Second)
+		for _, topic := range []string{"r/1", "r/3", "r/5"} {
+			c.MustSend(t, &mqtt.Puback{PacketID: m.PacketID})
+			m = c.ExpectPublish(t, topic, "x")
+			if m.Expiry != 5 {
+				t.Errorf("%s: %d s remain, want 5", topic, m.Expiry)
+			}
+		}
+		c.MustSend(t, &mqtt.Puback{PacketID: m.PacketID})
+		c.ExpectNothing(t, time.Second)
+	})
+}

@@ -427,3 +427,22 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		t.Errorf("left in flight: %d out, %d in, %d ids", w.Len(), in.InFlight(), in.IDs())
 	}
 }
+
+// A delivery of QoS 0 needs nothing, and lower sequences do not follow it.
+func TestWindowSkip(t *testing.T) {
+	w := NewWindow(1)
+	if _, err := w.Send(3, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.Skip(7)
+	w.Skip(5)
+	if w.Len() != 1 || w.Free() != 0 || w.SentTo() != 7 {
+		t.Errorf("%d in flight, %d free, sent to %d", w.Len(), w.Free(), w.SentTo())
+	}
+	if _, err := w.Puback(PacketID(3)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Send(6, 1); !errors.Is(err, ErrOrder) {
+		t.Errorf("a lower sequence: %v", err)
+	}
+}
