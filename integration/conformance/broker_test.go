@@ -32,8 +32,10 @@ func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
 func runTests(m *testing.M) int {
 	flag.Parse()
-	// Tests wait for the broker and for intervals, hardly ever for a processor.
-	_ = flag.Set("test.parallel", "100")
+	// Tests wait for the broker and for intervals, hardly ever for a processor. (A fuzzer starts so many processes.)
+	if f := flag.Lookup("test.fuzz"); f == nil || f.Value.String() == "" {
+		_ = flag.Set("test.parallel", "100")
+	}
 	dir, err := os.MkdirTemp("", "flotilla-conformance-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,7 +12,7 @@ import (
 // TestFirstPacketIsConnect: nothing else is answered, as there is no version to answer in.
 func TestFirstPacketIsConnect_v5_MQTT_3_1_0_1_MQTT_3_14_0_1(t *testing.T) {
 	t.Parallel()
-	for _, p := range []string{"20 [00 00 []]", "30 [('a') []]", "32 [('a') 0001 []]", "40 [0001]", "62 [0001]", "70 [0001]",
+	for _, p := range []string{"20 [00 00 []]", "30 [('a') []]", "32 [('a') 0001 []]", "40 [0001]", "50 [0001]", "62 [0001]", "70 [0001]",
 		"82 [0001 [] ('a') 00]", "90 [0001 [] 00]", "A2 [0001 [] ('a')]", "B0 [0001 [] 00]", "C0 []", "D0 []", "E0 []", "F0 [18 [15 ('M')]]", "00 []"} {
 		c := dial(t, v5)
 		c.id = p

@@ -147,7 +147,6 @@ func TestRetainedByWildcard_v5_MQTT_3_3_1_9_MQTT_3_8_4_8(t *testing.T) {
 
 // TestRetainedReplayIsResumed: what was not acknowledged when the connection broke comes on the next one, and the rest.
 func TestRetainedReplayIsResumed_v5_MQTT_3_3_1_9_MQTT_4_4_0_1(t *testing.T) {
-	knownBug(t, "a replay to a durable session ends with its connection")
 	t.Parallel()
 	base := own("r")
 	pub := connect(t, v5)

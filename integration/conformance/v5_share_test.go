@@ -17,7 +17,6 @@ func share(suffix string) (filter, topic string) {
 }
 
 func TestShareFilters_v5_MQTT_4_8_2_1_MQTT_4_8_2_2(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	c := connect(t, v5)
 	for _, bad := range []string{"$share/", "$share//a", "$share/g", "$share/g/", "$share/+/a", "$share/g#/a", "$share/#", "$share/g+h/a", "$share/g/a#", "$share/g/+a"} {
@@ -38,7 +37,6 @@ func TestShareFilters_v5_MQTT_4_8_2_1_MQTT_4_8_2_2(t *testing.T) {
 
 // TestShareSpreads: each message to one member, none twice, none lost.
 func TestShareSpreads(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	for qos := byte(0); qos <= 2; qos++ {
 		filter, topic := share("a")
@@ -82,7 +80,6 @@ func (c *client) drain(t *testing.T) []*mqtt.Publish {
 }
 
 func TestShareRespectsGrantedQoS_v5_MQTT_4_8_2_3(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	members := []*client{connect(t, v5), connect(t, v5), connect(t, v5, durable)}
@@ -108,7 +105,6 @@ func TestShareRespectsGrantedQoS_v5_MQTT_4_8_2_3(t *testing.T) {
 
 // TestShareFinishesQoS2WithItsMember: the message comes again to the one that had it, and to nobody else meanwhile.
 func TestShareFinishesQoS2WithItsMember_v5_MQTT_4_8_2_4(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	c := connect(t, v5, durable)
@@ -131,7 +127,6 @@ func TestShareFinishesQoS2WithItsMember_v5_MQTT_4_8_2_4(t *testing.T) {
 }
 
 func TestShareGivesQoS2ToNobodyElse_v5_MQTT_4_8_2_5(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	c := connect(t, v5)
@@ -150,7 +145,6 @@ func TestShareGivesQoS2ToNobodyElse_v5_MQTT_4_8_2_5(t *testing.T) {
 
 // TestShareGivesQoS1ToAnother: a session that ends without PUBACK leaves the message to another member.
 func TestShareGivesQoS1ToAnother(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	c := connect(t, v5)
@@ -164,7 +158,6 @@ func TestShareGivesQoS1ToAnother(t *testing.T) {
 }
 
 func TestShareDiscardsWhatAMemberRefuses_v5_MQTT_4_8_2_6(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	c := connect(t, v5, durable)
@@ -186,7 +179,6 @@ func TestShareDiscardsWhatAMemberRefuses_v5_MQTT_4_8_2_6(t *testing.T) {
 
 // TestShareGetsNoRetainedMessages: v5 3.8.3.1 and 3.3.1.3: not for shared subscriptions.
 func TestShareGetsNoRetainedMessages(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	pub := connect(t, v5)
@@ -200,7 +192,6 @@ func TestShareGetsNoRetainedMessages(t *testing.T) {
 
 // TestShareBesideOwnSubscription: a member that subscribes to the topic itself gets it for that, too.
 func TestShareBesideOwnSubscription(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	c, pub := connect(t, v5), connect(t, v5)
@@ -217,7 +208,6 @@ func TestShareBesideOwnSubscription(t *testing.T) {
 }
 
 func TestShareEnds(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	one, two, pub := connect(t, v5), connect(t, v5), connect(t, v5)
@@ -237,7 +227,6 @@ func TestShareEnds(t *testing.T) {
 
 // TestSharesAreSeparate: two shares of one filter, and two filters of one share name, get a message each.
 func TestSharesAreSeparate(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	base := own("a")
 	pub := connect(t, v5)
@@ -256,7 +245,6 @@ func TestSharesAreSeparate(t *testing.T) {
 
 // TestShareKeepsForAbsentMembers: durable members that are all away get what came meanwhile when one returns.
 func TestShareKeepsForAbsentMembers(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	c := connect(t, v5, durable)
@@ -272,7 +260,6 @@ func TestShareKeepsForAbsentMembers(t *testing.T) {
 
 // TestShareDoesNotWaitForAbsentMembers: while one is connected, it gets everything.
 func TestShareDoesNotWaitForAbsentMembers(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	filter, topic := share("a")
 	away, here := connect(t, v5, durable), connect(t, v5)
@@ -290,7 +277,6 @@ func TestShareDoesNotWaitForAbsentMembers(t *testing.T) {
 }
 
 func TestShareAcrossNodes(t *testing.T) {
-	knownBug(t, "shared subscriptions are not finished")
 	t.Parallel()
 	nodes := trio(t)
 	for qos := byte(0); qos <= 2; qos++ {
