@@ -65,6 +65,47 @@ func TestIdleClientCost(t *testing.T) {
 	}
 }
 
+// A client in its handshake costs a bounded number of bytes, stacks included,
+// wherever it stops: what is held for strangers is this times PendingMax.
+func TestPendingClientCost(t *testing.T) {
+	ca := newAuthority(t)
+	for name, c := range map[string]struct {
+		first  string
+		secure bool
+		most   int64
+	}{
+		"silent":         {"", false, 16 << 10},
+		"half a CONNECT": {"\x10\xff\xff\x03\x00\x04MQTT", false, 16 << 10},
+		"half a request": {upgradeRequest[:40], false, 32 << 10},
+		"half a hello":   {"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc", true, 40 << 10},
+	} {
+		p := openClients(t, func(cfg *ClientConfig) {
+			cfg.Logger = zap.NewNop()
+			if c.secure {
+				cfg.TLS = serverConfig(t, ca)
+			}
+		})
+		const n = 200
+		before := heap() + stacks()
+		for range n {
+			mustWrite(t, dialRaw(t, nil, p.Addr()), c.first)
+		}
+		waitFor(t, "all to be pending", func() bool { return p.in.adm.pendingLen() == n })
+		per := (heap() + stacks() - before) / n // the clients' ends included
+		t.Logf("%s: %d bytes per connection", name, per)
+		if per > c.most {
+			t.Errorf("%s: %d bytes per connection", name, per)
+		}
+		p.Close()
+	}
+}
+
+func stacks() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.StackInuse)
+}
+
 func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats
