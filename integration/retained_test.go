@@ -267,7 +267,7 @@ func TestRetainedReplayGoesOn(t *testing.T) {
 	}
 	until := func(share float64) {
 		t.Helper()
-		harness.Wait(t, 10*time.Minute, fmt.Sprintf("%.0f %% of the replay", 100*share), func(context.Context) error {
+		harness.Wait(t, time.Duration(1+count/20_000)*time.Minute, fmt.Sprintf("%.0f %% of the replay", 100*share), func(context.Context) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if r.distinct < int(share*float64(count)) {
