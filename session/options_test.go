@@ -207,3 +207,25 @@ func TestInflightGauges(t *testing.T) {
 		gauge(0, 0)
 	})
 }
+
+// No answer to CONNECT is larger than the client accepts, and one that cannot be
+// smaller is not sent.
+func TestConnackFits_v5_MQTT_3_2_2_19_MQTT_3_1_2_24(t *testing.T) {
+	run(t, func(r *rig) {
+		for _, size := range []uint32{1, 4, 5, 6, 20, 60, 200} {
+			for _, id := range []string{"a+b", strings.Repeat("x", 300), "fine"} {
+				c := r.dial(mqtt.V5)
+				c.MustSend(t, &mqtt.Connect{Version: mqtt.V5, ClientID: id, CleanStart: true, MaximumPacketSize: size})
+				if p, err := c.Recv(); err == nil {
+					if n := len(encode(t, mqtt.V5, p)); n > int(size) {
+						t.Errorf("%q, maximum %d: CONNACK of %d bytes", id, size, n)
+					}
+				} else if size >= 5 && id != "fine" {
+					t.Errorf("%q, maximum %d: no CONNACK", id, size)
+				}
+				c.Close()
+				settle()
+			}
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/session/sessiontest"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -209,6 +210,23 @@ func TestShareMemberThatIsFullIsPassed(t *testing.T) {
 		}
 		if n := len(drainPublishes(t, c)); n < 40 {
 			t.Errorf("%d of 50 messages reach the member that reads", n)
+		}
+	})
+}
+
+// QoS 0 from an inbox is sent at most once, also where nobody knows whether it was.
+func TestShareGrantedQoS0IsNotRepeated(t *testing.T) {
+	run(t, func(r *rig) {
+		c := r.client(mqtt.V5, "c", true)
+		c.Subscribe(t, 0, "$share/g/t")
+		r.cl.Set(func(f *sessiontest.Faults) { f.Hold = true }) // the acknowledgement is not committed
+		r.cl.Publish(command.Message{Topic: []byte("t"), Payload: []byte("x"), QoS: 1})
+		c.ExpectPublish(t, "t", "x")
+		c = r.client(mqtt.V5, "c", true) // takes over
+		c.ExpectNothing(t, time.Second)
+		r.cl.ReleaseAll()
+		if info, _ := r.cl.Session("c"); len(info.Inbox) != 0 {
+			t.Errorf("inbox %v", info.Inbox)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -299,6 +300,40 @@ func TestRightsAtDelivery_I30(t *testing.T) {
 		c.ExpectNothing(t, time.Second)
 		if in, _ := r.cl.Session("c"); len(in.Inbox) != 0 {
 			t.Errorf("inbox %v", in.Inbox)
+		}
+	})
+}
+
+// revoked denies a filter from some moment on.
+type revoked struct {
+	session.AllowAll
+	on *atomic.Bool
+}
+
+func (v revoked) MaySubscribe(_ *session.Identity, f string, _ byte) bool {
+	return f != "secret" || !v.on.Load()
+}
+
+// A resumed session loses the subscriptions that the rules have taken back.
+func TestRevokedSubscriptionsEndAtResume(t *testing.T) {
+	var on atomic.Bool
+	runCfg(t, func(c *session.Config) { c.Authorizer = revoked{on: &on} }, func(r *rig) {
+		for i := range 300 {
+			r.cl.Publish(retain(fmt.Sprint("other/", i), "x", 1))
+		}
+		c, _ := r.durable(mqtt.V5, "c")
+		c.Subscribe(t, 1, "secret", "$share/g/secret", "open")
+		c.Close()
+		settle()
+		on.Store(true)
+		c, _ = r.durable(mqtt.V5, "c")
+		for _, topic := range []string{"secret", "open"} {
+			r.cl.Publish(command.Message{Topic: []byte(topic), Payload: []byte("x"), QoS: 1})
+		}
+		c.ExpectPublish(t, "open", "x")
+		c.ExpectNothing(t, time.Second)
+		if info, _ := r.cl.Session("c"); len(info.Filters) != 1 || info.Filters[0] != "open" {
+			t.Errorf("filters %v", info.Filters)
 		}
 	})
 }
