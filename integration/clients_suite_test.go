@@ -38,7 +38,7 @@ type clientSite struct {
 
 // TestRealClients drives the broker with client libraries that others wrote, all of them at once: QoS 0, 1 and 2, retained
 // messages, wills, sessions, and the properties of MQTT 5 where the library has them. TestMosquittoClients is its older half.
-func TestRealClients(t *testing.T) {
+func TestRealClients_v311_MQTT_7_0_0_2(t *testing.T) {
 	long(t)
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {

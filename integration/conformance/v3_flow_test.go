@@ -1,0 +1,228 @@
+package conformance
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/cluster"
+	"github.com/flotilla-mqtt/flotilla/session"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// TestManyAtOnce: a client of these versions knows no Receive Maximum; the server takes what it can, in order, and leaves
+// the rest to TCP.
+func TestManyAtOnce_v311_MQTT_4_3_2_2_MQTT_4_3_3_2_MQTT_4_6_0_5(t *testing.T) {
+	t.Parallel()
+	for _, v := range olds() {
+		sub, pub := connect(t, v), connect(t, v)
+		topic := own("a")
+		sub.subscribe(topic, 0)
+		const ones, twos = 3000, 1000
+		// The server need not read while the client does not.
+		written := make(chan error, 1)
+		go func() {
+			var b []byte
+			for i := range ones {
+				b = append(b, bytesOf("32 [('%s') %04X 'x']", topic, i+1)...)
+			}
+			for i := range twos {
+				b = append(b, bytesOf("34 [('%s') %04X 'y']", topic, ones+i+1)...)
+			}
+			_, err := pub.nc.Write(b)
+			written <- err
+		}()
+		for i := range ones {
+			pub.exactly("40 02 %04X", i+1)
+		}
+		for i := range twos {
+			pub.exactly("50 02 %04X", ones+i+1)
+		}
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+		for i := range twos {
+			pub.put(&mqtt.Pubrel{PacketID: uint16(ones + i + 1)})
+		}
+		for i := range twos {
+			pub.exactly("70 02 %04X", ones+i+1)
+		}
+	}
+}
+
+// TestOfflineMany: what waited for a durable session comes complete and in order, also to a client that acknowledges late.
+func TestOfflineMany_v311_MQTT_3_1_2_5_MQTT_4_6_0_6(t *testing.T) {
+	t.Parallel()
+	for _, v := range olds() {
+		c := connect(t, v, durable)
+		topic := own("a")
+		c.subscribe(topic, 2)
+		c.disconnect()
+		pub := connect(t, v)
+		const n = 400
+		for i := range n {
+			pub.put(&mqtt.Publish{Topic: []byte(topic), Payload: []byte(fmt.Sprint(i)), QoS: 1, PacketID: uint16(i + 1)})
+		}
+		for i := range n {
+			pub.exactly("40 02 %04X", i+1)
+		}
+		c = connect(t, v, as(c.id), durable)
+		for i := range n {
+			if m := c.message(); string(m.Payload) != fmt.Sprint(i) || m.Dup {
+				t.Fatalf("%s: message %d is %+v", v, i, m)
+			}
+		}
+		c.quiet()
+	}
+}
+
+// TestSharedSubscriptions: older clients may use them, too: each message comes to one member.
+func TestSharedSubscriptions_v311(t *testing.T) {
+	t.Parallel()
+	for _, v := range olds() {
+		topic := own("s")
+		a, b, plain, pub := connect(t, v), connect(t, v), connect(t, v), connect(t, v)
+		for _, c := range []*client{a, b} {
+			c.subscribe("$share/group/"+topic+"/#", 1)
+		}
+		plain.subscribe(topic+"/#", 1)
+		const n = 20
+		seen := map[string]int{}
+		for i := range n {
+			pub.publish(topic+"/x", fmt.Sprint(i), 1)
+			plain.payloads(fmt.Sprint(i))
+		}
+		for got, late := 0, time.Now().Add(patience); got < n && time.Now().Before(late); {
+			for _, c := range []*client{a, b} {
+				_ = c.nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+				if _, err := c.in.Peek(1); err != nil {
+					continue
+				}
+				m := c.message()
+				if string(m.Topic) != topic+"/x" || m.QoS != 1 {
+					t.Errorf("%s: %+v", v, m)
+				}
+				seen[string(m.Payload)]++
+				got++
+			}
+		}
+		a.quiet()
+		b.quiet()
+		for i := range n {
+			if seen[fmt.Sprint(i)] != 1 {
+				t.Errorf("%s: message %d came %d times", v, i, seen[fmt.Sprint(i)])
+			}
+		}
+		// A share without a name or a filter is none.
+		for _, f := range []string{"$share/group", "$share//" + topic, "$share/gr+up/" + topic, "$share/group/", "$share/gr#up/a", "$share/group/a/#/b"} {
+			c := connect(t, v311)
+			c.send("82 [0001 ('%s') 01]", f)
+			if p, err := c.receive(); err == nil {
+				if s, ok := p.(*mqtt.Suback); !ok || s.Codes[0] != mqtt.UnspecifiedError {
+					t.Errorf("%s: got %+v, want 0x80 or the end", f, p)
+				}
+			}
+		}
+	}
+}
+
+// TestPacketSize: a megabyte is the most, unless configured.
+func TestPacketSize_v311_MQTT_4_8_0_1(t *testing.T) {
+	t.Parallel()
+	for _, v := range olds() {
+		c := connect(t, v)
+		topic := own("a")
+		c.subscribe(topic, 0)
+		large := bytes.Repeat([]byte("x"), 1<<20-100)
+		c.put(&mqtt.Publish{Topic: []byte(topic), Payload: large})
+		if m := c.message(); !bytes.Equal(m.Payload, large) {
+			t.Errorf("%s: %d bytes arrived, want %d", v, len(m.Payload), len(large))
+		}
+		c.send("30 81808040 ('%s')", topic) // one byte more than 1 MiB in all would be enough
+		c.expectClosed()
+	}
+}
+
+// TestManyFilters: in one SUBSCRIBE and in one UNSUBSCRIBE.
+func TestManyFilters_v311_MQTT_3_8_4_4_MQTT_3_10_4_6(t *testing.T) {
+	t.Parallel()
+	c, pub := connect(t, v311), connect(t, v311)
+	name := own("a")
+	const n = 64
+	var filters, codes, names strings.Builder
+	for i := range n {
+		fmt.Fprintf(&filters, "('%s/%d') %02X ", name, i, i%3)
+		fmt.Fprintf(&codes, "%02X", i%3)
+		fmt.Fprintf(&names, "('%s/%d') ", name, i)
+	}
+	c.send("82 [0001 %s]", filters.String())
+	c.exactly("90 [0001 %s]", codes.String())
+	for i := range n {
+		pub.publish(fmt.Sprint(name, "/", i), "x", 2)
+		if m := c.message(); m.QoS != byte(i%3) {
+			t.Errorf("filter %d: QoS %d", i, m.QoS)
+		}
+	}
+	c.send("A2 [0002 %s]", names.String())
+	c.exactly("B0 02 0002")
+	pub.publish(name+"/7", "x", 1)
+	c.quiet()
+}
+
+// breaking is a rule that fails in the middle of a packet.
+type breaking struct{ session.AllowAll }
+
+func (breaking) MayPublish(_ *session.Identity, topic []byte, _ byte, _ bool) bool {
+	if bytes.HasPrefix(topic, []byte("break/")) {
+		panic("a fault of a rule")
+	}
+	return true
+}
+
+// TestTransientError: a fault of the server while it handles a packet ends that connection, and no other.
+func TestTransientError_v311_MQTT_4_8_0_2(t *testing.T) {
+	t.Parallel()
+	n := newBroker(t, func(c *cluster.Config) { c.Session.Authorizer = breaking{} })
+	for _, v := range olds() {
+		other, c := connect(t, v, on(n)), connect(t, v, on(n))
+		c.send("32 [('break/it') 0001 'x'] C000")
+		c.expectClosed()
+		other.quiet()
+		connect(t, v, on(n)).quiet()
+	}
+}
+
+// TestLostMajority: a message whose outcome nobody knows is not acknowledged; the connection ends.
+func TestLostMajority_v311_MQTT_4_8_0_2(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts three nodes: skipped with -short")
+	}
+	nodes, err := (&site{dir: t.TempDir()}).startThree()
+	for _, n := range nodes {
+		t.Cleanup(func() { n.Kill() })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := own("a")
+	sub, pub := connect(t, v311, on(nodes[0]), durable), connect(t, v311, on(nodes[0]))
+	sub.subscribe(topic, 1)
+	pub.publish(topic, "before", 1)
+	sub.payloads("before")
+	nodes[1].Kill()
+	nodes[2].Kill()
+	pub.send("32 [('%s') 0009 'x']", topic)
+	for {
+		p, err := pub.receive()
+		if err != nil {
+			pub.wasEnd(err)
+			return
+		}
+		if a, ok := p.(*mqtt.Puback); ok {
+			t.Fatalf("acknowledged without a majority: %+v", a)
+		}
+	}
+}
