@@ -343,11 +343,14 @@ func (t *Trie[V]) tidy() {
 func (t *Trie[V]) compact() {
 	labels := make([]byte, 0, t.live+t.live/4)
 	for i := range t.nodes.used {
-		if nd := t.nodes.at(i); nd.size > 0 { // not free, not the root
-			off := len(labels)
-			labels = append(labels, t.labels[nd.off:nd.off+nd.size]...)
-			nd.off = uint32(off)
+		nd := t.nodes.at(i)
+		if nd.size == 0 { // free, the root, or an empty level, whose place may lie behind the new buffer
+			nd.off = 0
+			continue
 		}
+		off := len(labels)
+		labels = append(labels, t.labels[nd.off:nd.off+nd.size]...)
+		nd.off = uint32(off)
 	}
 	t.labels = labels
 }

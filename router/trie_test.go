@@ -381,3 +381,37 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// TestTrieCompactsEmptyLevels: an empty level has no bytes, but it has a place in
+// the buffer that is replaced.
+func TestTrieCompactsEmptyLevels(t *testing.T) {
+	tr := NewTrie[int]()
+	kept := []string{"/", "/x", "//x/y", "a//b", "a//c", "a/", "+//+", "/#"}
+	for i := range 200 { // so that empty levels get places behind the start
+		tr.Set(fmt.Sprintf("before/%d", i), 1, i)
+	}
+	for i, f := range kept {
+		tr.Set(f, 1, i)
+	}
+	for i := range 200 {
+		tr.Delete(fmt.Sprintf("before/%d", i), 1)
+	}
+	for i := range 2000 {
+		f := fmt.Sprintf("churn/%d/of/a/filter/that/is/long", i)
+		tr.Set(f, 1, i)
+		tr.Delete(f, 1)
+		for k, f := range kept {
+			if v, ok := tr.Get(f, 1); !ok || v != k {
+				t.Fatalf("round %d: Get(%q) = %d, %v", i, f, v, ok)
+			}
+		}
+		n := 0
+		tr.Match([]byte("a//b"), func(uint64, int) { n++ })
+		tr.Match([]byte("/x"), func(uint64, int) { n++ })
+		if n != 4 {
+			t.Fatalf("round %d: %d matches, want 4", i, n)
+		}
+		tr.Set(fmt.Sprintf("new//%d/", i%7), 1, i)
+		tr.Delete(fmt.Sprintf("new//%d/", (i+3)%7), 1)
+	}
+}
