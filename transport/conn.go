@@ -106,8 +106,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.t.peer() }
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error { return c.t.raw.SetDeadline(t) }
 
-// SetReadDeadline implements net.Conn. On WebSocket a Read that timed out in
-// the middle of a frame cannot be resumed: all that follow fail.
+// SetReadDeadline implements net.Conn. After a Read that timed out nothing is
+// lost.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.t.raw.SetReadDeadline(t) }
 
 // SetWriteDeadline implements net.Conn. After a Write that timed out, TLS and

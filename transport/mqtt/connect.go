@@ -156,7 +156,7 @@ func (d *decoder) checkConnectFlags(flags byte) {
 }
 
 // checkClientID holds what the version itself says about an empty client id.
-// MQTT 3.1 also wants at most 23 characters; like other servers we take more.
+// The longest one that is taken is the session's to decide.
 func (c *Connect) checkClientID(d *decoder) {
 	if d.err != nil || c.ClientID != "" {
 		return
