@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flotilla-mqtt/flotilla/integration/harness"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -108,7 +109,7 @@ func (a *abuse) storm(ctx context.Context, t *testing.T, count int) {
 	t.Logf("%d connects at %.0f/s, %d failed", min(done.Load(), int64(count)), float64(min(done.Load(), int64(count)))/time.Since(start).Seconds(), failed.Load())
 }
 
-// deafClients subscribe and never read, while others publish to them.
+// deafClients subscribe and never read, while others publish to them, until some of it has been dropped.
 func (a *abuse) deafClients(ctx context.Context, t *testing.T, count int) {
 	for i := range count {
 		p := &mqtt.Connect{Version: mqtt.V5, ClientID: fmt.Sprintf("deaf-%d", i), CleanStart: true}
@@ -118,6 +119,10 @@ func (a *abuse) deafClients(ctx context.Context, t *testing.T, count int) {
 		r := openRaw(t, a.target, p, true)
 		r.subscribe(t, "deaf/#", byte(i%3))
 	}
+	const counted = "flotilla_messages_dropped_total"
+	before := a.counts(t, []string{counted})[0]
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
 	payload := make([]byte, 1024)
 	ended := make(chan error, 2)
 	for k, n := range a.c.Nodes[:2] {
@@ -127,7 +132,7 @@ func (a *abuse) deafClients(ctx context.Context, t *testing.T, count int) {
 				ended <- err
 				return
 			}
-			for i := 0; ctx.Err() == nil && i < 30_000; i++ {
+			for i := 0; ctx.Err() == nil; i++ {
 				if _, err := publisher.Send(ctx, &mqtt.Publish{Topic: []byte("deaf/x"), Payload: payload, QoS: byte(i % 2)}, 0); err != nil {
 					break
 				}
@@ -135,9 +140,23 @@ func (a *abuse) deafClients(ctx context.Context, t *testing.T, count int) {
 			ended <- nil
 		}()
 	}
+	err := harness.Until(t.Context(), 60*time.Second, "messages to be dropped", func(context.Context) error {
+		if a.counts(t, []string{counted})[0] == before {
+			return fmt.Errorf("none is")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	pause(ctx, deafTime)
+	enough()
 	for range 2 {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	}
 }
+
+// deafTime is for how long it goes on then.
+const deafTime = time.Second

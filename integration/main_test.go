@@ -40,3 +40,12 @@ func newSeed(t testing.TB) uint64 {
 	t.Logf("FLOTILLA_SEED=%d", seed)
 	return seed
 }
+
+// slack is the time that a promise may take in a test: what is promised, and five times that while other work has the cores of
+// this machine. A promise that holds late is no broken one there, and one that does not hold at all is found all the same.
+func slack(promise time.Duration) time.Duration {
+	if harness.Load() >= busyMachine {
+		return 5 * promise
+	}
+	return promise
+}

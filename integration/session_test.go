@@ -221,7 +221,7 @@ func TestTakeoverOnAnotherNode(t *testing.T) {
 	if !next.SessionPresent() {
 		t.Error("no session present after the takeover")
 	}
-	reason := old.waitGone(t, time.Second)
+	reason := old.waitGone(t, slack(time.Second))
 	var told *mqttc.DisconnectError
 	if !errors.As(reason, &told) || told.Code != mqtt.SessionTakenOver {
 		t.Errorf("the old connection ended with %v, want DISCONNECT 0x8E", reason)
@@ -238,11 +238,11 @@ func TestTakeoverOnAnotherNode(t *testing.T) {
 	}
 	// The same on one node, and with a client of MQTT 3.1.1, which is just closed.
 	again := connect(t, c.Nodes[1], "owner", version(mqtt.V311))
-	if err := next.waitGone(t, time.Second); !errors.As(err, &told) || told.Code != mqtt.SessionTakenOver {
+	if err := next.waitGone(t, slack(time.Second)); !errors.As(err, &told) || told.Code != mqtt.SessionTakenOver {
 		t.Errorf("takeover on the same node: the old connection ended with %v, want DISCONNECT 0x8E", err)
 	}
 	connect(t, c.Nodes[2], "owner")
-	again.waitGone(t, time.Second)
+	again.waitGone(t, slack(time.Second))
 }
 
 // TestQoS2EndsOnAnotherNode: a durable publisher starts the handshake on one node and ends it on another; the message

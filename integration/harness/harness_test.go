@@ -104,7 +104,7 @@ func TestNodeLifeCycle(t *testing.T) {
 		t.Error("the restart has the same process id")
 	}
 	n.Stop(t)
-	if code := n.WaitExit(t, time.Second); code != 0 {
+	if code := n.WaitExit(t, 10*time.Second); code != 0 {
 		t.Errorf("exit code after SIGTERM: %d", code)
 	}
 	log, err := os.ReadFile(n.LogPath)
