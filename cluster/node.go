@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +86,7 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
+	if err := makeDataDir(cfg.DataDir, syncDir); err != nil {
 		return nil, fmt.Errorf("%w: data directory: %w", ErrConfig, err)
 	}
 	ident, err := loadIdentity(cfg.DataDir, cfg.NodeID)
