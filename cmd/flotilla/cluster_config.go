@@ -3,9 +3,8 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"os"
-	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,6 +42,9 @@ func clusterConfig(c *config.Config) (cluster.Config, error) {
 		out.MQTTTLSFiles = tlsFiles(&c.TLS)
 	}
 	var err error
+	if out.JoinToken, err = joinToken(c); err != nil {
+		return out, err
+	}
 	if out.Listeners, err = listeners(c); err != nil {
 		return out, err
 	}
@@ -125,18 +127,6 @@ func autoConnections() int {
 	return int(min(r.Cur, 10_000_000) / 10 * 9)
 }
 
-// without lists what this version reads but does not act on yet, for a warning
-// where it was set: no setting is ignored in secret.
-func without(r *config.Result) []string {
-	var out []string
-	for _, key := range []string{"join_token", "join_token_file"} {
-		if source := r.Sources[key]; source != "" {
-			out = append(out, fmt.Sprintf("%s (%s) has no effect in this version", key, source))
-		}
-	}
-	return out
-}
-
 // clusterTLS is the mutual TLS of the cluster port: both sides show a
 // certificate of the cluster's own CA.
 func clusterTLS(c *config.Config) (*tls.Config, error) {
@@ -162,18 +152,22 @@ func clusterTLS(c *config.Config) (*tls.Config, error) {
 	}, nil
 }
 
-// joinToken checks that a token file can be read, since a typing error must
-// not wait for the day when the token is needed.
-func joinToken(c *config.Config) error {
+// joinToken reads the permission to join at every start, since a typing error must not wait for the day when it is
+// needed.
+func joinToken(c *config.Config) (string, error) {
 	if c.JoinTokenFile == "" {
-		return nil
+		return string(c.JoinToken), nil
+	}
+	if c.JoinToken != "" {
+		return "", failf(exitUsage, "join_token and join_token_file exclude each other: keep the file")
 	}
 	b, err := os.ReadFile(c.JoinTokenFile)
 	if err != nil {
-		return failf(exitUsage, "join_token_file: %w", err)
+		return "", failf(exitUsage, "join_token_file: %w", err)
 	}
-	if len(slices.DeleteFunc(b, func(c byte) bool { return c <= ' ' })) == 0 {
-		return failf(exitUsage, "join_token_file: %s is empty", c.JoinTokenFile)
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", failf(exitUsage, "join_token_file: %s is empty", c.JoinTokenFile)
 	}
-	return nil
+	return token, nil
 }

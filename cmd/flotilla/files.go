@@ -72,7 +72,7 @@ func checkFiles(r *config.Result) error {
 		_, err := auth.Open(b.Path)
 		check(fmt.Sprintf("auth.chain[%d].path", i), err)
 	}
-	if err := joinToken(c); err != nil {
+	if _, err := joinToken(c); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -57,7 +57,7 @@ func (a *app) start(c *cli.Context) error {
 		return err
 	}
 	defer func() { _ = lg.Sync() }() // a terminal cannot be synced, which is no matter
-	for _, w := range append(loaded.Warnings, without(&loaded)...) {
+	for _, w := range loaded.Warnings {
 		lg.Warn(w, zap.String("event", "config.warning"))
 	}
 	if err := checkFiles(&loaded); err != nil {
