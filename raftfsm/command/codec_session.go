@@ -30,7 +30,7 @@ func (f *fields) ref(r *SessionRef) {
 
 // AppendConnect adds the command. Fields: 1 tenant, 2 client id, 3 node,
 // 4 incarnation, 5 token, 6 clean start, 7 expiry, 8 receive maximum, 9 version,
-// 10 user name, 11 will {1 message, 2 delay}, 12 connected at.
+// 10 user name, 11 will {1 message, 2 delay}, 12 connected at, 13 same user.
 func AppendConnect(dst []byte, c *Connect) []byte {
 	dst, mark := begin(dst, KindConnect)
 	dst = putString(dst, 1, c.Key.Tenant)
@@ -51,6 +51,7 @@ func AppendConnect(dst []byte, c *Connect) []byte {
 		dst = closeAt(dst, w)
 	}
 	dst = putUint(dst, 12, uint64(c.ConnectedAt))
+	dst = putBool(dst, 13, c.SameUser)
 	return closeAt(dst, mark)
 }
 
@@ -94,6 +95,8 @@ func (c *Connect) Decode(b []byte) error {
 			f.bad = f.bad || w.bad
 		case 12:
 			c.ConnectedAt = int64(f.uint())
+		case 13:
+			c.SameUser = f.bool()
 		}
 	}
 	return f.err("connect")

@@ -90,10 +90,23 @@ func (n *NodeLost) Decode(b []byte) error {
 	return f.err("node-lost")
 }
 
-// AppendTick adds the command. It has no fields: the entry carries the time.
+// AppendTick adds the command. The entry carries the time. Field: 1 rules.
 func AppendTick(dst []byte) []byte {
 	dst, mark := begin(dst, KindTick)
+	dst = putUint(dst, 1, TickRules)
 	return closeAt(dst, mark)
+}
+
+// Decode reads the payload of a tick command.
+func (c *Tick) Decode(b []byte) error {
+	*c = Tick{}
+	f := fields{b: b}
+	for f.next() {
+		if f.num == 1 {
+			c.Rules = f.u32()
+		}
+	}
+	return f.err("tick")
 }
 
 // AppendEndSession adds the command. Fields: 1 tenant, 2 client id, 3 epoch.

@@ -96,7 +96,7 @@ func samples() []sample {
 		{"release", KindRelease, AppendRelease(nil, &release), release, decoded[Release]},
 		{"origin-done", KindOriginDone, AppendOriginDone(nil, &originDone), originDone, decoded[OriginDone]},
 		{"node-lost", KindNodeLost, AppendNodeLost(nil, &nodeLost), nodeLost, decoded[NodeLost]},
-		{"tick", KindTick, AppendTick(nil), Tick{}, func([]byte) (any, error) { return Tick{}, nil }},
+		{"tick", KindTick, []byte{byte(KindTick) << 1, 0}, Tick{}, decoded[Tick]},
 		{"end-session", KindEndSession, AppendEndSession(nil, &end), end, decoded[EndSession]},
 		{"checkpoint", KindCheckpoint, AppendCheckpoint(nil, &point), point, decoded[Checkpoint]},
 		{"configure", KindConfigure, AppendConfigure(nil, &configure), configure, decoded[Configure]},
@@ -226,6 +226,21 @@ func TestGoldenOfLaterFields(t *testing.T) {
 	if ok, err := it.Next(&c); !ok || err != nil || back.Decode(c.Payload) != nil || !cmp.Equal(configure, back) {
 		t.Fatalf("configure: %+v, %v", back, err)
 	}
+	b = AppendTick(nil)
+	golden(t, "tick-2", b)
+	it = Iter{b: b}
+	var tick Tick
+	if ok, err := it.Next(&c); !ok || err != nil || tick.Decode(c.Payload) != nil || tick.Rules != TickRules {
+		t.Fatalf("tick: %+v, %v", tick, err)
+	}
+	connect := Connect{Key: SessionKey{ClientID: "c"}, Node: "n1", SameUser: true}
+	b = AppendConnect(nil, &connect)
+	golden(t, "connect-2", b)
+	it = Iter{b: b}
+	var conn Connect
+	if ok, err := it.Next(&c); !ok || err != nil || conn.Decode(c.Payload) != nil || !cmp.Equal(connect, conn) {
+		t.Fatalf("connect: %+v, %v", conn, err)
+	}
 	subscribe := Subscribe{Ref: SessionRef{Epoch: 1}, Subs: []Subscription{{Filter: "a", QoS: 1}}, Replay: true}
 	b = AppendSubscribe(nil, &subscribe)
 	golden(t, "subscribe-2", b)
@@ -259,7 +274,7 @@ func TestEntryGolden(t *testing.T) {
 	}
 	h := BatchHeader{Node: "n1", Incarnation: 3, Seq: 17, AckedSeq: 15}
 	first := AppendBatch(nil, &h, cmds)
-	tick := AppendBatch(nil, &BatchHeader{}, AppendTick(nil))
+	tick := AppendBatch(nil, &BatchHeader{}, []byte{byte(KindTick) << 1, 0})
 	head := Header{Time: 1_700_000_000_000, Proposal: 99, Leader: "n2"}
 	e := BuildEntry(nil, &head, first, tick)
 	golden(t, "entry", e)

@@ -17,6 +17,7 @@ const (
 	Invalid        ResultCode = 8
 	UnknownNode    ResultCode = 9
 	Denied         ResultCode = 10 // a permission is missing
+	WrongUser      ResultCode = 11 // the session belongs to another user name
 	// Codes of whole batches.
 	Gap              ResultCode = 16 // the lane's sequence has a gap; nothing was applied
 	ResultsGone      ResultCode = 17 // applied before, its results are no longer kept
@@ -44,6 +45,8 @@ func (c ResultCode) String() string {
 		return "invalid"
 	case UnknownNode:
 		return "unknown node"
+	case WrongUser:
+		return "wrong user"
 	case Denied:
 		return "denied"
 	case Gap:

@@ -37,7 +37,8 @@ type Will struct {
 
 // Connect makes a connection the owner of a session.
 // Result OK: Epoch, Present, ExpiryS (as granted), Prev, Subs, AwaitingRelease,
-// Replays (all that are not at their end), Index.
+// Replays (all that are not at their end), Index. WrongUser (see SameUser): nothing
+// changed.
 type Connect struct {
 	Key         SessionKey
 	Node        NodeID
@@ -57,6 +58,8 @@ type Connect struct {
 	Will    Will
 	// ConnectedAt is the gateway's clock in unix ms, for operators only.
 	ConnectedAt int64
+	// SameUser: if the session exists, it must have the same user name.
+	SameUser bool
 }
 
 // DisconnectReason says how a connection ended.
@@ -152,7 +155,15 @@ type NodeLost struct {
 }
 
 // Tick lets time act: sessions and messages expire, delayed wills fire. Result OK.
-type Tick struct{}
+type Tick struct {
+	// Rules is what the proposer wants of it, so that older logs keep their meaning:
+	// below TickRules, a Tick handles all that is due, and messages that were perhaps sent
+	// expire, too.
+	Rules uint32
+}
+
+// TickRules are the present ones.
+const TickRules = 2
 
 // EndSession ends a session by an operator's will. Epoch 0 means any.
 // Results: OK, StaleEpoch, UnknownSession.

@@ -18,6 +18,9 @@ func (s *Shard) applyConnect(c *command.Connect) command.Result {
 		expiry = limit
 	}
 	ss := t.sessions[c.Key.ClientID]
+	if c.SameUser && ss != nil && ss.username != c.Username {
+		return command.Result{Code: command.WrongUser}
+	}
 	var prev command.Owner
 	if ss != nil {
 		prev = s.supersede(ss, c.CleanStart)

@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 )
 
 // maxTickItems is how many things of each kind (entries, sessions, originated and
@@ -15,17 +18,22 @@ const maxTickItems = 10000
 
 // applyTick lets time act on what is due (I12, I15). What is handled, and in which
 // order, follows from the logical state alone, not from what is hot.
-func (s *Shard) applyTick() {
-	s.expireEntries()
-	s.expireSessions()
-	s.expireOrigins()
-	s.expireRetained()
+func (s *Shard) applyTick(c *command.Tick) command.ResultCode {
+	limit := s.tickItems
+	if c.Rules < 2 {
+		limit = math.MaxInt
+	}
+	s.expireEntries(limit, c.Rules)
+	s.expireSessions(limit, c.Rules)
+	s.expireOrigins(limit)
+	s.expireRetained(limit)
+	return command.OK
 }
 
 // expireSessions ends sessions and fires wills, those that are due longest first.
-func (s *Shard) expireSessions() {
+func (s *Shard) expireSessions(limit int, rules uint32) {
 	var due []*session
-	for len(due) < s.tickItems {
+	for len(due) < limit {
 		ss := s.timers.popDue(s.clock)
 		if ss == nil {
 			break
@@ -35,6 +43,9 @@ func (s *Shard) expireSessions() {
 	slices.SortFunc(due, compareSID)
 	for _, ss := range due {
 		if ss.expiresAt != 0 && ss.expiresAt <= s.clock {
+			if rules >= 2 {
+				s.sessionsExpired++
+			}
 			s.endSession(ss)
 			continue
 		}
@@ -66,17 +77,18 @@ type dueScan struct {
 }
 
 // expireEntries removes expired entries of inboxes, hot and cold ones in one order.
-func (s *Shard) expireEntries() {
+func (s *Shard) expireEntries(limit int, rules uint32) {
 	hot, touched := s.dueHot()
 	cold := &s.due
 	if !cold.read { // nothing cold was due, or it is the entry's second Tick
 		*cold = dueScan{list: cold.list[:0], pos: s.expiryDone, more: s.coldExpiry != 0 && s.coldExpiry <= s.clock, next: s.coldExpiry}
 	}
-	n := 0
-	for ; n < s.tickItems; n++ {
+	last, left := s.expiryDone, true
+loop:
+	for n := 0; n < limit; n++ {
 		for len(cold.list) == 0 && cold.more {
 			// More than the prefetch found, as something of it is gone by now.
-			if s.fatal = s.readDue(s.clock, s.tickItems); s.fatal != nil {
+			if s.fatal = s.readDue(s.clock, limit); s.fatal != nil {
 				return
 			}
 		}
@@ -93,22 +105,27 @@ func (s *Shard) expireEntries() {
 			d = hot[0]
 			hot = hot[1:]
 		default:
-			s.endExpiry(touched, hot, dueEntry{at: s.clock, sid: ^uint64(0), seq: ^uint64(0)}, cold.next)
-			return
+			last, left = dueEntry{at: s.clock, sid: math.MaxUint64, seq: math.MaxUint64}, false
+			break loop
 		}
-		s.expireEntry(s.byID[d.sid], d.seq)
-		s.expiryDone = d
+		s.expireEntry(s.byID[d.sid], d.seq, rules)
+		last = d
 	}
-	// What is left is due for the next Tick.
-	s.endExpiry(touched, hot, s.expiryDone, s.clock)
+	if s.coldExpiry != 0 {
+		s.coldExpiry = cold.next
+		if left { // for the next Tick
+			s.coldExpiry = last.at
+		}
+	}
+	if rules >= 2 {
+		s.expiryDone = last
+	}
+	s.endExpiry(touched, hot)
 }
 
-// endExpiry takes note of how far a Tick came.
-func (s *Shard) endExpiry(touched []*session, hot []dueEntry, done dueEntry, cold int64) {
-	s.expiryDone, s.due = done, dueScan{list: s.due.list[:0]}
-	if s.coldExpiry != 0 {
-		s.coldExpiry = cold
-	}
+// endExpiry puts the sessions that a Tick looked at back into their heap.
+func (s *Shard) endExpiry(touched []*session, hot []dueEntry) {
+	s.due = dueScan{list: s.due.list[:0]}
 	for _, d := range hot {
 		ss := s.byID[d.sid]
 		if b := ss.box; b.hotExpiry == 0 || d.at < b.hotExpiry {
@@ -137,7 +154,10 @@ func (s *Shard) dueHot() (list []dueEntry, touched []*session) {
 				continue
 			}
 			if at := e.msg.expiresAt; at <= s.clock {
-				list = append(list, dueEntry{at: at, sid: ss.sid, seq: seq})
+				// One that was looked at before was perhaps sent, and stays.
+				if d := (dueEntry{at: at, sid: ss.sid, seq: seq}); d.compare(s.expiryDone) > 0 {
+					list = append(list, d)
+				}
 			} else if b.hotExpiry == 0 || at < b.hotExpiry {
 				b.hotExpiry = at
 			}
@@ -222,17 +242,22 @@ func (s *Shard) readInto(sid, seq uint64) error {
 	return nil
 }
 
-// expireEntry handles one expired entry that is live and queued. One whose delivery
-// at QoS 2 may have begun keeps its sequence as if PUBREC had come: the client gets a
-// PUBREL for it, so that its packet id is free on both sides, and never the expired
-// message.
-func (s *Shard) expireEntry(ss *session, seq uint64) {
-	s.dropped.Expired++
+// expireEntry handles one expired entry that is live and queued. One that was perhaps
+// sent stays: its delivery ends as it began (v5:MQTT-4.3.3-7, v5:MQTT-4.4.0-1), and who
+// sends it knows whether it was sent. Older rules ended it, and told the client at
+// QoS 2 to release a packet id.
+func (s *Shard) expireEntry(ss *session, seq uint64, rules uint32) {
 	if ss.share != nil {
+		s.dropped.Expired++
 		s.dropWaiting(ss, seq)
 		return
 	}
-	if seq > ss.box.perhapsSent(ss) || !s.receive(ss, seq) {
+	perhaps := seq <= ss.box.perhapsSent(ss)
+	if perhaps && rules >= 2 {
+		return
+	}
+	s.dropped.Expired++
+	if !perhaps || !s.receive(ss, seq) {
 		s.finish(ss, seq)
 	}
 	if ss.full {

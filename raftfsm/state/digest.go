@@ -100,6 +100,10 @@ func (m *meta) appendLogical(dst []byte) []byte {
 	for _, v := range [...]uint64{d.Expired, d.InboxFull, d.SessionEnded, d.RetainedFull, d.RetainedExpired, d.OriginExpired} {
 		dst = putUvarint(dst, v)
 	}
+	if m.expiryDone != (dueEntry{}) { // younger than the digests of older programs
+		dst = putUvarint(dst, m.sessionsExpired)
+		dst = putUvarint(putUvarint(putUvarint(dst, uint64(m.expiryDone.at)), m.expiryDone.sid), m.expiryDone.seq)
+	}
 	return dst
 }
 
@@ -129,6 +133,8 @@ func (m *meta) read(v []byte) error {
 	for _, p := range [...]*uint64{&d.Expired, &d.InboxFull, &d.SessionEnded, &d.RetainedFull, &d.RetainedExpired, &d.OriginExpired} {
 		*p = r.uint()
 	}
+	m.sessionsExpired = r.uint()
+	m.expiryDone = dueEntry{at: r.int(), sid: r.uint(), seq: r.uint()}
 	return r.err("meta")
 }
 

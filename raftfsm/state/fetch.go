@@ -53,8 +53,9 @@ const (
 )
 
 // Fetch reads inbox entries from cursor on (0: from the floor), at most maxMsgs
-// and about maxBytes of messages, but at least one however large it is. Expired entries
-// are left out. The result is the caller's. ErrStaleEpoch, ErrNotYet, or an error
+// and about maxBytes of messages, but at least one however large it is. Entries that
+// expired are in it: who sends them knows whether they were sent (Dup says that they may
+// have been on an earlier connection). The result is the caller's. ErrStaleEpoch, ErrNotYet, or an error
 // of the store.
 func (s *Shard) Fetch(ref command.SessionRef, cursor uint64, maxMsgs, maxBytes int) (Page, error) {
 	for range fetchAttempts {
@@ -147,13 +148,6 @@ func (f *fetch) hot(b *inbox) {
 
 // add takes an entry into the page; false if it is full.
 func (f *fetch) add(it *fetched) bool {
-	if it.expiresAt != 0 && it.expiresAt <= f.clock {
-		if it.bits&bitQoS2 == 0 || it.seq > f.dupTo {
-			return true // expired before its delivery began
-		}
-		// Its delivery may have begun: free the packet id on both sides.
-		*it = fetched{seq: it.seq, bits: receivedBits}
-	}
 	if len(f.items) > 0 && (len(f.items) >= f.maxMsgs || f.bytes+len(it.body) > f.maxBytes) {
 		return false
 	}

@@ -100,7 +100,8 @@ func (s *Shard) loaded() error {
 	}
 	s.touchedRoutes = nil
 	s.rehash()
-	return s.store.Iterate([]byte{keyExpiry}, []byte{keyExpiry + 1}, func(k, _ []byte) bool {
+	done := keyX(nil, s.expiryDone.at, s.expiryDone.sid, s.expiryDone.seq)
+	return s.store.Iterate(append(done, 0), []byte{keyExpiry + 1}, func(k, _ []byte) bool {
 		if len(k) > 8 {
 			s.coldExpiry = int64(binary.BigEndian.Uint64(k[1:]))
 		}
@@ -128,7 +129,7 @@ func (s *Shard) reset() {
 	s.unrefs = make(map[uint64]int64)
 	s.dirtyBytes, s.logBytes, s.sweeps, s.newSweeps, s.changed = 0, 0, nil, nil, false
 	s.hotList, s.hotBytes, s.hotEntries, s.freeMsgs = hotList{}, 0, 0, nil
-	s.coldExpiry, s.expiryDone, s.due, s.settles = 0, dueEntry{}, dueScan{}, nil
+	s.coldExpiry, s.due, s.settles = 0, dueScan{}, nil
 	s.lastTenant, s.touchedRoutes, s.fx = nil, nil, effectsInProgress{}
 	s.matcher = matcher{fn: fn}
 	s.cold, s.cmd, s.fatal = make(map[coldKey]coldEntry), scratch{}, nil

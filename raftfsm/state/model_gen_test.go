@@ -117,6 +117,9 @@ func (r *run) command() ([]byte, command.Result) {
 	case "connect":
 		c := r.connect()
 		res := r.m.connect(c)
+		if res.Code != command.OK {
+			return command.AppendConnect(nil, c), res
+		}
 		r.refs = append(r.refs, command.SessionRef{SessionKey: c.Key, Epoch: res.Epoch})
 		return command.AppendConnect(nil, c), res
 	case "subscribe":
@@ -187,6 +190,9 @@ func (r *run) connect() *command.Connect {
 		CleanStart: rapid.IntRange(0, 4).Draw(r.t, "clean") == 0,
 		ExpiryS:    rapid.SampledFrom([]uint32{0, 20, 200, command.NeverExpires}).Draw(r.t, "expiry"),
 		ReceiveMax: uint16(rapid.IntRange(1, 4).Draw(r.t, "receive maximum")), Version: 5,
+	}
+	if rapid.IntRange(0, 5).Draw(r.t, "same user") == 0 {
+		c.SameUser, c.Username = true, "u"
 	}
 	if rapid.IntRange(0, 2).Draw(r.t, "will") == 0 {
 		c.HasWill = true

@@ -58,6 +58,7 @@ func runModel(t *rapid.T) {
 		MaxSubscriptions:    rapid.SampledFrom([]uint32{0, 0, 2}).Draw(t, "max subscriptions"),
 	}
 	r := &run{t: t, m: newModel(set), now: 1_000_000}
+	r.m.limit = rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(t, "tick items")
 	for i, name := range []string{"memory", "write-back", "restart"} {
 		o := state.Options{Settings: set}
 		if i > 0 {
@@ -66,6 +67,7 @@ func runModel(t *rapid.T) {
 		}
 		mu := &machineUnderTest{name: name, st: statetest.NewMemStore(), opts: o, writes: i > 0, crash: i > 1}
 		mu.s = state.NewShard(7, o)
+		state.SetTickItems(mu.s, r.m.limit)
 		if err := mu.s.Load(mu.st); err != nil {
 			t.Fatal(err)
 		}
@@ -151,6 +153,7 @@ func (r *run) disturb(mu *machineUnderTest) {
 	}
 	if mu.crash && rapid.IntRange(0, 4).Draw(r.t, "crash") == 0 {
 		mu.s = state.NewShard(7, mu.opts)
+		state.SetTickItems(mu.s, r.m.limit)
 		if err := mu.s.Load(mu.st); err != nil {
 			r.t.Fatalf("%s: load: %v", mu.name, err)
 		}
@@ -209,7 +212,7 @@ func (r *run) compare() {
 			}
 		}
 		st := mu.s.Stats()
-		if st.Dropped != r.m.dropped || st.Sessions != len(r.m.sess) || st.RetainedMessages != len(r.m.retained) {
+		if st.Dropped != r.m.dropped || st.SessionsExpired != r.m.sessionsExpired || st.Sessions != len(r.m.sess) || st.RetainedMessages != len(r.m.retained) {
 			r.t.Fatalf("%s: stats %+v, model dropped %+v", mu.name, st, r.m.dropped)
 		}
 		if due, got := r.m.nextDue(), mu.s.NextDue(); due != 0 && (got == 0 || got > due) {

@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -23,6 +24,9 @@ type model struct {
 	set      command.ShardSettings
 	dropped  state.Dropped
 	lost     map[string]uint64
+	limit    int // of a tick
+
+	sessionsExpired uint64
 
 	// Effects of the entry.
 	wakes map[command.SessionKey]bool
@@ -46,6 +50,7 @@ type mEntry struct {
 	retain   bool
 	ids      []uint32
 	received bool
+	seen     bool // expired, and a tick has looked at it
 }
 
 type mInbound struct {
@@ -149,6 +154,9 @@ func (m *model) capExpiry(e uint32) uint32 {
 func (m *model) connect(c *command.Connect) command.Result {
 	r := command.Result{Code: command.OK}
 	s := m.sess[c.Key]
+	if s != nil && c.SameUser && s.username != c.Username {
+		return command.Result{Code: command.WrongUser}
+	}
 	if s != nil && s.owner != nil {
 		r.Prev = *s.owner
 		m.kicks = append(m.kicks, state.Kick{Key: s.key, Epoch: s.epoch, Node: s.owner.Node, Incarnation: s.owner.Incarnation, Reason: state.KickTakeover})
@@ -497,36 +505,77 @@ func (m *model) remaining(mm *mMessage) []byte {
 
 func (m *model) expired(at int64) bool { return at != 0 && at <= m.clock }
 
+// tick handles at most limit entries, sessions, originated and retained messages
+// each, those that are due longest first.
 func (m *model) tick() {
-	for _, s := range m.byAge() {
-		s.inbox = slices.DeleteFunc(s.inbox, func(e *mEntry) bool {
-			if e.received || !m.expired(e.m.expiresAt) {
-				return false
-			}
-			m.dropped.Expired++
-			e.received = e.qos == 2 && e.seq <= s.perhapsSent()
-			return !e.received
-		})
-		m.checkFull(s)
-	}
-	for _, s := range m.byAge() {
-		if m.expired(s.expiresAt) {
-			m.end(s)
-		} else if s.will != nil && m.expired(s.willDue) {
-			m.fire(s)
-		}
-	}
+	m.tickEntries()
+	m.tickSessions()
+	n := 0
 	m.origins = slices.DeleteFunc(m.origins, func(o mOrigin) bool {
-		gone := m.expired(o.m.expiresAt)
+		gone := m.expired(o.m.expiresAt) && n < m.limit
 		if gone {
+			n++
 			m.dropped.OriginExpired++
 		}
 		return gone
 	})
+	var due []mTopic
 	for k, r := range m.retained {
 		if m.expired(r.expiresAt) {
-			m.dropped.RetainedExpired++
-			delete(m.retained, k)
+			due = append(due, k)
+		}
+	}
+	slices.SortFunc(due, func(a, b mTopic) int {
+		return cmp.Or(cmp.Compare(m.retained[a].expiresAt, m.retained[b].expiresAt), cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.topic, b.topic))
+	})
+	for _, k := range due[:min(len(due), m.limit)] {
+		m.dropped.RetainedExpired++
+		delete(m.retained, k)
+	}
+}
+
+func (m *model) tickEntries() {
+	type dueEntry struct {
+		s *mSession
+		e *mEntry
+	}
+	var due []dueEntry
+	for _, s := range m.byAge() {
+		for _, e := range s.inbox {
+			if !e.received && !e.seen && m.expired(e.m.expiresAt) {
+				due = append(due, dueEntry{s, e})
+			}
+		}
+	}
+	slices.SortStableFunc(due, func(a, b dueEntry) int { return cmp.Compare(a.e.m.expiresAt, b.e.m.expiresAt) })
+	for _, d := range due[:min(len(due), m.limit)] {
+		d.e.seen = true
+		if d.e.seq <= d.s.perhapsSent() {
+			continue // it is delivered to the end
+		}
+		m.dropped.Expired++
+		d.s.inbox = slices.DeleteFunc(d.s.inbox, func(e *mEntry) bool { return e == d.e })
+		m.checkFull(d.s)
+	}
+}
+
+func (m *model) tickSessions() {
+	at := func(s *mSession) int64 {
+		if s.will != nil && s.willDue != 0 && (s.expiresAt == 0 || s.willDue < s.expiresAt) {
+			return s.willDue
+		}
+		return s.expiresAt
+	}
+	due := slices.DeleteFunc(m.byAge(), func(s *mSession) bool { return !m.expired(at(s)) })
+	slices.SortStableFunc(due, func(a, b *mSession) int { return cmp.Compare(at(a), at(b)) })
+	due = due[:min(len(due), m.limit)]
+	slices.SortFunc(due, func(a, b *mSession) int { return cmp.Compare(a.born, b.born) })
+	for _, s := range due {
+		if m.expired(s.expiresAt) {
+			m.sessionsExpired++
+			m.end(s)
+		} else {
+			m.fire(s)
 		}
 	}
 }
@@ -536,12 +585,9 @@ func (m *model) deliveries(s *mSession) []state.Delivery {
 	var out []state.Delivery
 	for _, e := range s.inbox {
 		d := state.Delivery{Seq: e.seq, QoS: e.qos, State: state.Queued, Dup: e.seq <= s.dupTo}
-		switch {
-		case e.received, m.expired(e.m.expiresAt) && e.qos == 2 && d.Dup:
+		if e.received {
 			d.State = state.Received
-		case m.expired(e.m.expiresAt):
-			continue
-		default:
+		} else {
 			d.Msg, d.Retain, d.SubIDs, d.ExpiresAt = e.m.Message, e.retain, e.ids, e.m.expiresAt
 		}
 		out = append(out, d)
@@ -604,7 +650,7 @@ func (m *model) nextDue() int64 {
 			add(s.willDue)
 		}
 		for _, e := range s.inbox {
-			if !e.received {
+			if !e.received && !e.seen {
 				add(e.m.expiresAt)
 			}
 		}

@@ -140,7 +140,7 @@ func (l *originList) compact() {
 }
 
 // expireOrigins drops what nobody may get any more.
-func (s *Shard) expireOrigins() {
+func (s *Shard) expireOrigins(limit int) {
 	l := &s.origins
 	if l.expiry == 0 || l.expiry > s.clock {
 		return
@@ -150,7 +150,7 @@ func (s *Shard) expireOrigins() {
 	for _, o := range l.list {
 		switch at := o.expiresAt(); {
 		case at == 0:
-		case at <= s.clock && n < s.tickItems:
+		case at <= s.clock && n < limit:
 			n++
 			s.dropped.OriginExpired++
 			s.dropOrigin(o)

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"math"
+
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 )
 
@@ -43,7 +45,11 @@ func (s *Shard) prefetch(e command.Entry, clock int64) error {
 			if due && c.Kind == command.KindTick {
 				due = false
 				s.due.pos = s.expiryDone
-				if err := s.readDue(clock, s.tickItems); err != nil {
+				limit := s.tickItems
+				if s.cmd.tick.Decode(c.Payload) == nil && s.cmd.tick.Rules < 2 {
+					limit = math.MaxInt
+				}
+				if err := s.readDue(clock, limit); err != nil {
 					return err
 				}
 			}

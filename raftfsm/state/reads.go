@@ -26,12 +26,27 @@ func (s *Shard) NextDue() int64 {
 // Session describes one session.
 func (s *Shard) Session(key command.SessionKey) (SessionInfo, bool) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
 	ss := s.find(key)
 	if ss == nil {
+		s.mu.RUnlock()
 		return SessionInfo{}, false
 	}
-	return ss.info(), true
+	in := ss.info()
+	if w := ss.will; w != nil {
+		in.Will = &command.Will{Message: w.body, DelayS: w.delayS}
+	}
+	for i := range ss.inbound {
+		in.AwaitingRelease = append(in.AwaitingRelease, ss.inbound[i].pid)
+	}
+	ref := command.SessionRef{SessionKey: key, Epoch: ss.epoch}
+	s.mu.RUnlock()
+	if in.InboxMessages > 0 {
+		// A figure for operators: if it cannot be had now, it is left out.
+		if p, err := s.Fetch(ref, 0, 1, 1); err == nil && len(p.Deliveries) > 0 {
+			in.OldestAt = p.Deliveries[0].Msg.PublishedAt
+		}
+	}
+	return in, true
 }
 
 func (ss *session) info() SessionInfo {
@@ -226,7 +241,7 @@ func (s *Shard) Stats() Stats {
 		Sessions: s.sessions.n, Shares: s.shares.n, Durable: s.durables, Subscriptions: s.subscriptions,
 		RetainedMessages: s.retainedCount, RetainedBytes: s.retainedBytes,
 		InboxMessages: s.inboxMessages, InboxBytes: s.inboxBytes, FullSessions: s.fullSessions,
-		Originated: s.origins.live, Inbound: s.inboundCount, Dropped: s.dropped,
+		Originated: s.origins.live, Inbound: s.inboundCount, Dropped: s.dropped, SessionsExpired: s.sessionsExpired,
 		HotBytes: s.hotBytes, HotMessages: int64(s.hotEntries), DirtyBytes: s.dirtyBytes,
 	}
 	for _, o := range s.owners {

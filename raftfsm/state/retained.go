@@ -17,6 +17,7 @@ type retained struct {
 	msgHash   uint64
 	expiresAt int64
 	storedAt  int64
+	capped    bool // the settings let it expire before the message does
 	inStore   bool // has a record there, perhaps an older one
 	storedID  uint64
 	dirty     bool
@@ -45,6 +46,10 @@ func (s *Shard) retain(t *tenant, m *command.Message, msg *message) command.Resu
 		}
 		return command.OK
 	}
+	if limit := s.settings.RetainedMaxPayload; limit != 0 && uint64(len(m.Payload)) > uint64(limit) {
+		s.dropped.RetainedFull++
+		return command.Full
+	}
 	r := old
 	if r == nil {
 		if limit := s.settings.RetainedMaxMessages; limit != 0 && uint64(t.retained.n) >= limit {
@@ -60,7 +65,11 @@ func (s *Shard) retain(t *tenant, m *command.Message, msg *message) command.Resu
 	}
 	msg.refs++
 	r.msg, r.id, r.size, r.msgHash, r.expiresAt = msg, msg.id, uint64(len(msg.body)), msg.hash, msg.expiresAt
+	r.capped = false
 	r.storedAt = s.clock
+	if limit := int64(s.settings.RetainedExpiryS) * 1000; limit != 0 && (r.expiresAt == 0 || r.expiresAt > s.clock+limit) {
+		r.expiresAt, r.capped = s.clock+limit, true
+	}
 	s.retainedBytes += r.size
 	s.sum.add(r.hash())
 	s.touchRetained(r)
@@ -105,19 +114,27 @@ func (s *Shard) touchRetained(r *retained) {
 
 func (r *retained) hash() uint64 {
 	h := fold(fold(fold(keyRetained, r.msgHash), uint64(r.storedAt)), r.size)
+	if r.capped {
+		h = fold(h, uint64(r.expiresAt))
+	}
 	h = fold(h, recordHash(keyRetained, []byte(r.topic)))
 	return fold(h, recordHash(keyRetained, []byte(r.tenant.name)))
 }
 
-// append writes the record: message id, size, hash, expiry, stored at.
+// append writes the record: message id, size, hash, expiry, stored at, capped.
 func (r *retained) append(dst []byte) []byte {
 	dst = putUvarint(putUvarint(putUvarint(dst, r.id), r.size), r.msgHash)
-	return putUvarint(putUvarint(dst, uint64(r.expiresAt)), uint64(r.storedAt))
+	dst = putUvarint(putUvarint(dst, uint64(r.expiresAt)), uint64(r.storedAt))
+	if r.capped {
+		dst = putFlag(dst, true)
+	}
+	return dst
 }
 
 func (r *retained) read(v []byte) error {
 	rd := recordReader{b: v}
 	r.id, r.size, r.msgHash, r.expiresAt, r.storedAt = rd.uint(), rd.uint(), rd.uint(), rd.int(), rd.int()
+	r.capped = rd.flag()
 	r.storedID, r.inStore = r.id, true
 	return rd.err("retained")
 }

@@ -87,8 +87,8 @@ func (h *expiryHeap) up(i int) {
 }
 
 // expireRetained drops what is no longer to be given to anybody.
-func (s *Shard) expireRetained() {
-	for n := 0; n < s.tickItems && len(s.expiring.items) > 0 && s.expiring.items[0].at <= s.clock; {
+func (s *Shard) expireRetained(limit int) {
+	for n := 0; n < limit && len(s.expiring.items) > 0 && s.expiring.items[0].at <= s.clock; {
 		it := s.expiring.pop()
 		if !it.stale() {
 			n++

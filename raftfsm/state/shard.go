@@ -63,9 +63,8 @@ type Shard struct {
 	hotEntries int
 	freeMsgs   []*message
 	// coldExpiry is at or below the earliest expiry in the store's index that no
-	// Tick has handled, 0 for none; expiryDone is the last that they have.
+	// Tick has handled, 0 for none.
 	coldExpiry int64
-	expiryDone dueEntry
 	tickItems  int // how many things of a kind one Tick handles
 
 	// Scratch of the entry that is being applied.
@@ -92,6 +91,10 @@ type meta struct {
 	lastMsg    uint64
 	settings   command.ShardSettings
 	dropped    Dropped
+	// sessionsExpired counts sessions that ended by their expiry interval.
+	sessionsExpired uint64
+	// expiryDone: Ticks have looked at all entries that expire up to this one.
+	expiryDone dueEntry
 	check      checkpoint
 }
 
@@ -115,6 +118,7 @@ type scratch struct {
 	receive     command.Receive
 	release     command.Release
 	originDone  command.OriginDone
+	tick        command.Tick
 	nodeLost    command.NodeLost
 	endSession  command.EndSession
 	checkpoint  command.Checkpoint
@@ -260,9 +264,7 @@ func (s *Shard) applyCommand(index uint64, c *command.Command) error {
 	case command.KindNodeLost:
 		return plain(w, &s.cmd.nodeLost, c.Payload, s.applyNodeLost)
 	case command.KindTick:
-		s.applyTick()
-		w.Code(command.OK)
-		return nil
+		return plain(w, &s.cmd.tick, c.Payload, s.applyTick)
 	case command.KindEndSession:
 		return plain(w, &s.cmd.endSession, c.Payload, s.applyEndSession)
 	case command.KindCheckpoint:

@@ -222,6 +222,22 @@ func (w *world) settle() {
 
 // checkShares looks at shares when nothing is under way.
 func (w *world) checkShares() {
+	for _, c := range w.clients {
+		in, ok := c.session()
+		if !ok || in.Connected {
+			continue
+		}
+		// A member that is away has only what it perhaps got.
+		p, err := c.shard().mach().Fetch(command.SessionRef{SessionKey: in.Key, Epoch: in.Epoch}, 0, 1000, 1<<20)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, d := range p.Deliveries {
+			if d.Seq > in.SentTo || d.QoS == 0 {
+				w.t.Fatalf("%s keeps %s from the others", c.id, show(d))
+			}
+		}
+	}
 	for _, sh := range w.shards {
 		hash := sh.mach().Settings().ShareStrategy == command.ShareHashTopic
 		for _, v := range sh.mach().Shares("", 100) {

@@ -67,6 +67,12 @@ type SessionInfo struct {
 	HasWill bool
 	Full    bool
 	SentTo  uint64
+	// Of Session alone. Will is nil if there is none; AwaitingRelease are packet ids;
+	// OldestAt is when the oldest message of the inbox was published, in unix ms, 0 if
+	// there is none.
+	Will            *command.Will
+	AwaitingRelease []uint16
+	OldestAt        int64
 }
 
 // RetainedInfo is one retained message.
@@ -126,6 +132,8 @@ type Stats struct {
 	Originated                   int
 	Inbound                      int // inbound QoS 2 messages
 	Dropped                      Dropped
+	// SessionsExpired counts sessions that ended by their expiry interval. Replicated.
+	SessionsExpired uint64
 	// Of this replica alone:
 	HotBytes, HotMessages, DirtyBytes int64
 }
