@@ -19,7 +19,7 @@ const (
 	runName = "sim"
 )
 
-// client is one durable session and what the history learns of it. One goroutine uses it; callbacks of its connection run
+// client is one session and what the history learns of it. One goroutine uses it; callbacks of its connection run
 // on another, and touch only conn.
 type client struct {
 	w        *World
@@ -29,6 +29,8 @@ type client struct {
 	conn     int32                           // written before Dial
 	onPacket func(conn int32, p mqtt.Packet) // the owner's
 	clean    bool                            // the next CONNECT asks for a clean start
+	// transient: the session ends with each connection.
+	transient bool
 }
 
 func (w *World) newClient(name string) *client {
@@ -47,15 +49,18 @@ func (c *client) anyNode() string { return c.w.nodes[c.rng.IntN(len(c.w.nodes))]
 // dial connects to a node and notes what came of it.
 func (c *client) dial(ctx context.Context, node string) (*mqttc.Client, error) {
 	c.conn++
-	conn := c.conn
+	conn, expiry := c.conn, uint32(checker.Never)
+	if c.transient {
+		c.session, c.clean, expiry = mqttc.NewSession(), true, 0
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	ev := checker.Event{Kind: checker.Connect, T: c.w.hist.now(), Client: c.name, Conn: conn, Node: node, Expiry: checker.Never, Clean: c.clean}
+	ev := checker.Event{Kind: checker.Connect, T: c.w.hist.now(), Client: c.name, Conn: conn, Node: node, Expiry: expiry, Clean: c.clean}
 	mc, err := mqttc.Dial(ctx, mqttc.Options{
 		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 			return c.w.Hub.Node("host-"+c.name).Dial(ctx, node+":1883")
 		},
-		ClientID: c.name, SessionExpiry: checker.Never, KeepAlive: keepAlive, Session: c.session, Window: 8, Clean: c.clean,
+		ClientID: c.name, SessionExpiry: expiry, KeepAlive: keepAlive, Session: c.session, Window: 8, Clean: c.clean,
 		OnPacket: func(_ *mqttc.Client, p mqtt.Packet) bool {
 			if c.onPacket != nil {
 				c.onPacket(conn, p)

@@ -18,6 +18,19 @@ type receiver struct {
 	got  int                   // guarded by mu
 }
 
+// newCrew is the members of a share of everything: durable ones with QoS 2, and one whose session ends with its connections.
+func (w *World) newCrew() []*subscriber {
+	var crew []*subscriber
+	for _, name := range []string{"m-1", "m-2", "m-3"} {
+		crew = append(crew, w.newSubscriber(name, crewFilter, 2))
+	}
+	guest := w.newSubscriber("m-guest", crewFilter, 1)
+	guest.transient = true
+	return append(crew, guest)
+}
+
+const crewFilter = "$share/crew/q/#"
+
 func newReceiver(c *client) *receiver {
 	r := &receiver{c: c, held: map[uint16]checker.ID{}}
 	c.onPacket = r.packet
@@ -76,7 +89,7 @@ func (r *receiver) acked(conn int32, id checker.ID, pid uint16) {
 	})
 }
 
-// subscriber is a durable session with one filter that comes and goes.
+// subscriber is a session with one filter that comes and goes.
 type subscriber struct {
 	*client
 	in     *receiver
@@ -98,13 +111,14 @@ func (s *subscriber) run(settle, stop <-chan struct{}) {
 		if mc == nil {
 			return
 		}
-		if !subscribed && s.subscribe(mc, s.filter, s.qos) {
-			subscribed = true
-			close(s.ready)
-		}
-		if !subscribed {
+		switch {
+		case subscribed && !s.transient:
+		case !s.subscribe(mc, s.filter, s.qos):
 			_ = mc.Close() // it never fails
 			continue
+		case !subscribed:
+			subscribed = true
+			close(s.ready)
 		}
 		if s.stay(mc, settle, stop) {
 			return

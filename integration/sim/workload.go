@@ -36,7 +36,7 @@ type Workload struct {
 	publishing, rest   sync.WaitGroup
 }
 
-// NewWorkload makes two publishers of each QoS, three sessions that subscribe, and a prober.
+// NewWorkload makes two publishers of each QoS, three sessions that subscribe, the members of a share, and a prober.
 func NewWorkload(w *World) *Workload {
 	l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
 	for i := range 2 {
@@ -46,6 +46,7 @@ func NewWorkload(w *World) *Workload {
 		}
 	}
 	l.subs = []*subscriber{w.newSubscriber("s-all", "q/#", 2), w.newSubscriber("s-two", "q/2/+", 2), w.newSubscriber("s-one", "q/+/p1-1", 1)}
+	l.subs = append(l.subs, w.newCrew()...)
 	l.probers = []*prober{w.newProber("probe")}
 	return l
 }
@@ -131,6 +132,15 @@ func (l *Workload) inboxes() error {
 		n := l.w.running(m)
 		if n == nil {
 			return fmt.Errorf("%s is down", m.id)
+		}
+		shares, _, err := n.Shares(l.w.tb.Context(), "", 100)
+		if err != nil {
+			return err
+		}
+		for _, s := range shares {
+			if s.Queue != 0 {
+				return fmt.Errorf("%s: share %s of %s has %d messages, members %+v", m.id, s.Name, s.Filter, s.Queue, s.Members)
+			}
 		}
 		for _, c := range l.sessions() {
 			st, ok, err := n.Session(l.w.tb.Context(), c.name)
