@@ -21,6 +21,7 @@ type fakeNode struct {
 
 	asked     []Query
 	published []client.Message
+	kicked    []byte // reason codes
 }
 
 func (f *fakeNode) Status(context.Context) (client.Status, error) { return f.status, f.err }

@@ -76,10 +76,7 @@ func (s *Server) listRoutes(a huma.API) {
 		func(ctx context.Context, in *retainedInput) (client.List[client.Retained], error) {
 			return list(ctx, "retained", &in.ListParams, n.Retained, func(q *Query) { q.Filter = in.Filter })
 		})
-	answer(s, a, operation("get-retained", "/retained/{id}", "One retained message, without payload", 404),
-		func(ctx context.Context, in *oneInput) (client.Retained, error) {
-			return one(ctx, "retained message", in, n.Retained)
-		})
+	s.operateRoutes(a)
 }
 
 // list asks for a page and dresses it.

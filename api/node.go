@@ -16,6 +16,7 @@ type Node interface {
 	SubscriptionLister
 	RetainedLister
 	Publisher
+	Operator
 	Membership
 }
 

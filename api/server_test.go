@@ -99,6 +99,21 @@ func TestGolden(t *testing.T) {
 		{"retained", "GET", "/api/v1/retained?filter=%23", ""},
 		{"retained_one", "GET", "/api/v1/retained/a%2Fb", ""},
 		{"published", "POST", "/api/v1/messages", `{"topic":"a","payload":"x","qos":1}`},
+		{"kick", "DELETE", "/api/v1/clients/dev%2F1?reason_code=149", ""},
+		{"session_inbox", "GET", "/api/v1/sessions/dev%2F1/inbox?limit=2", ""},
+		{"shares", "GET", "/api/v1/shares?name=g", ""},
+		{"share", "GET", "/api/v1/shares/g", ""},
+		{"retained_delete", "DELETE", "/api/v1/retained?filter=a%2F%23&dry_run=true", ""},
+		{"retained_delete_none", "DELETE", "/api/v1/retained?filter=none", ""},
+		{"alarms", "GET", "/api/v1/alarms", ""},
+		{"problem_kick", "DELETE", "/api/v1/clients/nobody", ""},
+		{"problem_kick_code", "DELETE", "/api/v1/clients/dev%2F1?reason_code=4", ""},
+		{"problem_session_rm", "DELETE", "/api/v1/sessions/nobody", ""},
+		{"problem_inbox", "GET", "/api/v1/sessions/nobody/inbox", ""},
+		{"problem_share", "GET", "/api/v1/shares/nobody", ""},
+		{"problem_shares", "GET", "/api/v1/shares/two", ""},
+		{"problem_retained", "GET", "/api/v1/retained/nothing", ""},
+		{"problem_retained_rm", "DELETE", "/api/v1/retained", ""},
 		{"livez", "GET", "/livez", ""},
 		{"readyz", "GET", "/readyz", ""},
 		{"readyz_verbose", "GET", "/readyz?verbose", ""},
@@ -264,6 +279,26 @@ func TestQueryReachesTheNode(t *testing.T) {
 	}
 }
 
+func TestChangesReachTheNode(t *testing.T) {
+	f := newFake()
+	url := serve(t, f)
+	call(t, "DELETE", url+"/api/v1/clients/dev%2F1", "")
+	call(t, "DELETE", url+"/api/v1/clients/dev%2F1?reason_code=156", "")
+	if diff := cmp.Diff([]byte{0x98, 0x9c}, f.kicked); diff != "" {
+		t.Errorf("reason codes (-want +got):\n%s", diff)
+	}
+	if resp, raw := call(t, "DELETE", url+"/api/v1/sessions/dev%2F1", ""); resp.StatusCode != 204 || len(raw) != 0 {
+		t.Errorf("end of a session: %d %s", resp.StatusCode, raw)
+	}
+	for _, path := range []string{"clients/dev%2F1", "sessions/dev%2F1", "retained?filter=%23"} {
+		resp, raw := call(t, "DELETE", url+"/api/v1/"+path, "", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site")
+		checkProblem(t, resp, raw)
+		if resp.StatusCode != 403 {
+			t.Errorf("%s from a web page: %d", path, resp.StatusCode)
+		}
+	}
+}
+
 func TestOnLoopbackOnlyAddressesAreHosts(t *testing.T) {
 	url := serve(t, newFake())
 	for host, want := range map[string]int{
@@ -301,7 +336,7 @@ func TestMetricsOpenAPIAndProfiler(t *testing.T) {
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1") || resp.Header.Get("Content-Type") != "application/openapi+json" || len(doc.Paths) != 23 {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1") || resp.Header.Get("Content-Type") != "application/openapi+json" || len(doc.Paths) != 27 {
 		t.Errorf("document %s, type %s, %d paths", doc.OpenAPI, resp.Header.Get("Content-Type"), len(doc.Paths))
 	}
 	for path, verbs := range doc.Paths {

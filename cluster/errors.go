@@ -11,6 +11,8 @@ var (
 	ErrIdentity = errors.New("identity")
 	// ErrNoLeader means that a group has no leader that this node can reach.
 	ErrNoLeader = errors.New("no leader")
+	// ErrUnreachable means that a node that must answer does not.
+	ErrUnreachable = errors.New("node unreachable")
 	// ErrStopped means that the node is stopping.
 	ErrStopped = errors.New("node is stopping")
 	// ErrLeaseLost means that this node may not route or acknowledge now.

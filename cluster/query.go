@@ -29,6 +29,7 @@ type localStatus struct {
 	LagEntries    *int64     `json:"lag_entries,omitempty"`
 	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
 	StartedAt     *time.Time `json:"started_at,omitempty"`
+	Alarms        []Alarm    `json:"alarms,omitempty"`
 }
 
 func (n *Node) localStatus() localStatus {
@@ -94,7 +95,7 @@ func (n *Node) nodeStatus(rec *state.NodeInfo, answers map[string]*localStatus, 
 	if a := answers[rec.ID]; a != nil {
 		out.Clients, out.LastContactMS = a.Clients, 0
 		out.Sessions, out.LagEntries, out.DiskFreeBytes, out.StartedAt = a.Sessions, a.LagEntries, a.DiskFreeBytes, a.StartedAt
-		s.Reasons = append(s.Reasons, a.Reasons...)
+		s.Reasons, out.Alarms = append(s.Reasons, a.Reasons...), a.Alarms
 		if !a.Ready {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s is not ready", rec.ID))
 		}

@@ -31,6 +31,7 @@ type NodeStatus struct {
 	LagEntries    *int64     `json:"lag_entries,omitempty"`
 	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
 	StartedAt     *time.Time `json:"started_at,omitempty"`
+	Alarms        []Alarm    `json:"alarms,omitempty"`
 }
 
 // GroupStatus describes one Raft group. Leader is nil when none is known.
@@ -72,6 +73,21 @@ type SessionStatus struct {
 	InboxDepth    uint64     `json:"inbox_depth"`
 	InboxBytes    int64      `json:"inbox_bytes"`
 	Inflight      int        `json:"inflight"`
+
+	// Of a single session only:
+	Will            *WillStatus       `json:"will,omitempty"`
+	AwaitingPubrel  []uint16          `json:"awaiting_pubrel,omitempty"`
+	OldestMessageAt *time.Time        `json:"oldest_message_at,omitempty"`
+	Dropped         map[string]uint64 `json:"dropped,omitempty"`
+}
+
+// WillStatus describes the will of a session.
+type WillStatus struct {
+	Topic        string `json:"topic"`
+	QoS          byte   `json:"qos"`
+	Retain       bool   `json:"retain"`
+	PayloadBytes int    `json:"payload_bytes"`
+	DelayS       uint32 `json:"delay_s"`
 }
 
 // SubscriptionStatus describes one subscription for operators.

@@ -10,15 +10,21 @@ import (
 // are JSON where they are more than a few fields, since they are rare and grow.
 // Numbers are on the wire.
 const (
-	querySys     byte = 32
-	queryDiskLow byte = 33
+	querySys      byte = 32
+	queryDiskLow  byte = 33
+	queryClients  byte = 34
+	querySessions byte = 35
 )
 
 // answerAdmin answers what handlers.go does not know.
-func (n *Node) answerAdmin(_ context.Context, q byte, d *dec) ([]byte, error) {
+func (n *Node) answerAdmin(ctx context.Context, q byte, d *dec) ([]byte, error) {
 	switch q {
 	case querySys:
 		return json.Marshal(n.sys.sample())
+	case queryClients:
+		return n.answerClients(d.b)
+	case querySessions:
+		return n.answerSessions(ctx, d.b)
 	case queryDiskLow:
 		node, low := d.string(), d.bool()
 		if err := d.err(); err != nil {

@@ -22,7 +22,8 @@ func (n *Node) describe(s *localStatus) {
 		sessions += int64(st.Durable)
 	}
 	s.LagEntries, s.Sessions = &lag, &sessions
-	for _, a := range n.limits.alarms() {
+	s.Alarms = n.limits.alarms()
+	for _, a := range s.Alarms {
 		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s: alarm %s: %s", n.id, a.Name, a.Detail))
 	}
 }

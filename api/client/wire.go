@@ -27,7 +27,7 @@ type Node struct {
 	Clients       int        `json:"clients" doc:"Connected clients."`
 	LastContactMS int64      `json:"last_contact_ms" doc:"Milliseconds since the control leader heard of it; -1 if never."`
 	Incarnation   uint64     `json:"incarnation" doc:"Grows with every start of the node."`
-	Sessions      *int64     `json:"sessions,omitempty" doc:"Durable sessions that it owns."`
+	Sessions      *int64     `json:"sessions,omitempty" doc:"Durable sessions in the shards that it leads."`
 	LagEntries    *int64     `json:"lag_entries,omitempty" doc:"Entries that its replicas have not applied yet."`
 	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
 	StartedAt     *time.Time `json:"started_at,omitempty"`

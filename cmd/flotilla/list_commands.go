@@ -18,7 +18,7 @@ func listCommand[T any](a *app, what, path string, flags []cli.Flag, params func
 		Action: a.call(0, 0, func(ctx context.Context, ad *admin) error {
 			q := ad.query()
 			switch path {
-			case client.PathNodes, client.PathGroups, client.PathOperations, client.PathJoinTokens:
+			case client.PathNodes, client.PathGroups, client.PathOperations, client.PathJoinTokens, client.PathAlarms:
 				q.Del("consistency") // they are always what the node knows
 			}
 			if params != nil {
@@ -68,7 +68,7 @@ func (a *app) groupCommand() *cli.Command {
 }
 
 func (a *app) clientCommand() *cli.Command {
-	ls := listCommand(a, "clients connected to the node that answers", client.PathClients, listFlags(selectFlag()), nil,
+	ls := listCommand(a, "the connected clients of all nodes", client.PathClients, listFlags(selectFlag()), nil,
 		func(c client.ClientInfo) string { return "client/" + c.ClientID },
 		[]column[client.ClientInfo]{
 			{"CLIENT", false, func(c client.ClientInfo) string { return c.ClientID }},
@@ -81,10 +81,10 @@ func (a *app) clientCommand() *cli.Command {
 			{"KEEPALIVE", true, func(c client.ClientInfo) string { return fmt.Sprintf("%ds", c.KeepaliveS) }},
 			{"CONNECTED", false, func(c client.ClientInfo) string { return since(&c.ConnectedAt) }},
 		})
-	ls.Description = "  flotilla client ls --limit 0\n  flotilla client ls -e http://127.0.0.1:8081 --filter mqtt_version=5"
+	ls.Description = "  flotilla client ls --limit 0\n  flotilla client ls --filter node=n2"
 	return &cli.Command{
 		Name: "client", Usage: "connected clients", Category: categoryLook,
-		Subcommands: []*cli.Command{ls, a.showCommand("client", client.PathClients)},
+		Subcommands: []*cli.Command{ls, a.showCommand("client", client.PathClients), a.kickCommand()},
 	}
 }
 
@@ -106,7 +106,7 @@ func (a *app) sessionCommand() *cli.Command {
 	ls.Description = "  flotilla session ls --sort inbox_depth\n  flotilla session ls --filter connected=false -o json"
 	return &cli.Command{
 		Name: "session", Usage: "sessions: what client ids own", Category: categoryLook,
-		Subcommands: []*cli.Command{ls, a.showCommand("session", client.PathSessions)},
+		Subcommands: append([]*cli.Command{ls, a.showCommand("session", client.PathSessions)}, a.sessionChanges()...),
 	}
 }
 
@@ -146,7 +146,7 @@ func (a *app) retainedCommand() *cli.Command {
 		})
 	ls.Description = "  flotilla retained ls --filter 'plant/#'"
 	return &cli.Command{
-		Name: "retained", Usage: "retained messages", Category: categoryLook, Subcommands: []*cli.Command{ls},
+		Name: "retained", Usage: "retained messages", Category: categoryLook, Subcommands: append([]*cli.Command{ls}, a.retainedChanges()...),
 	}
 }
 

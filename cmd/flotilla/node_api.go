@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -36,6 +35,7 @@ func (a *nodeAPI) Status(ctx context.Context) (client.Status, error) {
 		out.Nodes = append(out.Nodes, client.Node{
 			ID: n.ID, State: n.State, Roles: n.Roles, Zone: n.Zone, ClusterAddr: n.ClusterAddr, MQTTAddr: n.MQTTAddr, AdminAddr: n.AdminAddr,
 			Version: n.Version, Clients: n.Clients, LastContactMS: n.LastContactMS, Incarnation: n.Incarnation,
+			Sessions: n.Sessions, LagEntries: n.LagEntries, DiskFreeBytes: n.DiskFreeBytes, StartedAt: n.StartedAt,
 		})
 	}
 	for _, g := range st.Groups {
@@ -62,28 +62,6 @@ func (a *nodeAPI) Health(p api.Probe) []client.Check {
 	return out
 }
 
-// Clients implements api.ClientLister for the clients of this node.
-func (a *nodeAPI) Clients(_ context.Context, q api.Query) (api.Page[client.ClientInfo], error) {
-	all := a.n.Clients()
-	sort.Slice(all, func(i, j int) bool { return all[i].ClientID < all[j].ClientID })
-	page := api.Page[client.ClientInfo]{Count: int64(len(all))}
-	for _, c := range all {
-		if (q.ID != "" && c.ClientID != q.ID) || (q.After != "" && c.ClientID <= q.After) {
-			continue
-		}
-		if len(page.Items) == q.Limit {
-			page.Next = page.Items[q.Limit-1].ClientID
-			break
-		}
-		page.Items = append(page.Items, client.ClientInfo{
-			ClientID: c.ClientID, Node: a.n.ID(), Username: c.Username, Peer: c.Peer, Transport: c.Transport,
-			MQTTVersion: strings.TrimSuffix(c.Version.String(), ".0"), CleanStart: c.CleanStart,
-			KeepaliveS: int(c.KeepAliveS), ConnectedAt: c.ConnectedAt.UTC(),
-		})
-	}
-	return page, nil
-}
-
 // Sessions implements api.SessionLister.
 func (a *nodeAPI) Sessions(ctx context.Context, q api.Query) (api.Page[client.Session], error) {
 	page := api.Page[client.Session]{Count: -1}
@@ -97,7 +75,7 @@ func (a *nodeAPI) Sessions(ctx context.Context, q api.Query) (api.Page[client.Se
 		}
 		return page, apiError(err)
 	}
-	items, next, err := a.n.Sessions(ctx, q.After, q.Limit)
+	items, next, err := a.n.Sessions(ctx, cluster.ListOptions{After: q.After, Limit: q.Limit, Stale: q.Stale})
 	for _, s := range items {
 		page.Items = append(page.Items, sessionOf(s))
 	}
@@ -110,6 +88,7 @@ func sessionOf(s cluster.SessionStatus) client.Session {
 		ClientID: s.ClientID, Durable: s.Durable, Connected: s.Connected, Owner: s.Owner, Epoch: s.Epoch, Shard: s.Shard,
 		ExpiryS: s.ExpiryS, ExpiresAt: s.ExpiresAt, Subscriptions: s.Subscriptions,
 		InboxDepth: s.InboxDepth, InboxBytes: s.InboxBytes, Inflight: s.Inflight,
+		Will: (*client.Will)(s.Will), AwaitingPubrel: s.AwaitingPubrel, OldestMessageAt: s.OldestMessageAt, Dropped: s.Dropped,
 	}
 }
 
@@ -123,7 +102,7 @@ func (a *nodeAPI) Subscriptions(ctx context.Context, q api.Query) (api.Page[clie
 	}
 	skip, after := splitSkip(q.After)
 	for {
-		items, next, err := a.n.Subscriptions(ctx, q.Client, after, q.Limit)
+		items, next, err := a.n.Subscriptions(ctx, q.Client, cluster.ListOptions{After: after, Limit: q.Limit, Stale: q.Stale})
 		if err != nil {
 			return page, apiError(err)
 		}
@@ -199,8 +178,8 @@ func (a *nodeAPI) Publish(ctx context.Context, m client.Message) (client.Publish
 	if err := router.CheckTopic([]byte(m.Topic), a.maxTopicBytes, a.maxTopicLevels); err != nil {
 		return client.Published{}, fmt.Errorf("topic %q: %w: %w", m.Topic, err, api.ErrInvalid)
 	}
-	if m.Properties.ExpiryS != nil {
-		return client.Published{}, fmt.Errorf("properties.expiry_s: %w", api.ErrNotImplemented)
+	if m.Topic == "$SYS" || strings.HasPrefix(m.Topic, "$SYS/") {
+		return client.Published{}, fmt.Errorf("topic %q belongs to the broker: %w", m.Topic, api.ErrInvalid)
 	}
 	payload := []byte(m.Payload)
 	if m.PayloadBase64 != "" {
@@ -213,13 +192,15 @@ func (a *nodeAPI) Publish(ctx context.Context, m client.Message) (client.Publish
 	if err != nil {
 		return client.Published{}, fmt.Errorf("properties: %w: %w", err, api.ErrInvalid)
 	}
-	code, err := a.n.PublishMessage(ctx, m.Topic, payload, m.QoS, m.Retain, props)
+	code, err := a.n.PublishMessage(ctx, cluster.NewMessage{
+		Topic: m.Topic, Payload: payload, QoS: m.QoS, Retain: m.Retain, Props: props, ExpiryS: m.Properties.ExpiryS,
+	})
 	if err != nil {
 		return client.Published{}, apiError(err)
 	}
 	rc := mqtt.ReasonCode(code)
 	if rc.Failed() {
-		return client.Published{}, refusal(rc)
+		return client.Published{}, a.refusal(rc)
 	}
 	return client.Published{ReasonCode: code, Reason: rc.String()}, nil
 }
@@ -241,7 +222,12 @@ func messageProps(p client.Properties) ([]byte, error) {
 }
 
 // refusal says in HTTP's words what a PUBACK would have said.
-func refusal(rc mqtt.ReasonCode) error {
+func (a *nodeAPI) refusal(rc mqtt.ReasonCode) error {
+	for _, al := range a.n.Alarms() {
+		if rc == mqtt.QuotaExceeded && al.Name == "disk_low" {
+			return fmt.Errorf("the publish was refused: %s: %w", al.Detail, api.ErrStorageFull)
+		}
+	}
 	err := api.ErrNoLeader
 	switch rc {
 	case mqtt.QuotaExceeded, mqtt.MessageRateTooHigh:
@@ -273,6 +259,8 @@ func apiError(err error) error {
 		return nil
 	case errors.Is(err, cluster.ErrNoLeader):
 		return &namedError{err, api.ErrNoLeader}
+	case errors.Is(err, cluster.ErrUnreachable):
+		return &namedError{err, api.ErrNodeUnreachable}
 	case errors.Is(err, cluster.ErrLeaseLost), errors.Is(err, cluster.ErrStopped), errors.Is(err, cluster.ErrLaneReset):
 		return &namedError{err, api.ErrNotCaughtUp}
 	default:
