@@ -72,7 +72,9 @@ func (n *Node) Status(ctx context.Context) Status {
 	answers := n.askStatus(ctx, v)
 	s := Status{ClusterID: n.ClusterID(), Reasons: []string{}, FeatureLevel: int(v.FeatureLevel), Nodes: []NodeStatus{}, Groups: []GroupStatus{}}
 	for _, id := range sortedKeys(v.Nodes) {
-		s.Nodes = append(s.Nodes, n.nodeStatus(v.Nodes[id], answers, &s))
+		if v.Nodes[id].State != command.NodeRemoved {
+			s.Nodes = append(s.Nodes, n.nodeStatus(v.Nodes[id], answers, &s))
+		}
 	}
 	for id := uint32(0); id <= v.Shards && v.Formed(); id++ {
 		s.Groups = append(s.Groups, n.mergeGroup(id, v, answers, &s))
@@ -96,7 +98,11 @@ func (n *Node) nodeStatus(rec *state.NodeInfo, answers map[string]*localStatus, 
 		out.Clients, out.LastContactMS = a.Clients, 0
 		out.Sessions, out.LagEntries, out.DiskFreeBytes, out.StartedAt = a.Sessions, a.LagEntries, a.DiskFreeBytes, a.StartedAt
 		s.Reasons, out.Alarms = append(s.Reasons, a.Reasons...), a.Alarms
-		if !a.Ready {
+		switch {
+		case rec.State == command.NodeDrained: // as an operator wants it
+		case rec.State != command.NodeReady:
+			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s is %s", rec.ID, rec.Status()))
+		case !a.Ready:
 			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s is not ready", rec.ID))
 		}
 	} else {
@@ -136,10 +142,24 @@ func (n *Node) mergeGroup(id uint32, v *state.ControlView, answers map[string]*l
 	if !led {
 		s.Reasons = append(s.Reasons, fmt.Sprintf("group %d has no leader that answers", id))
 	}
+	if want := min(int(v.Replicas), stores(v)); id > 0 && led && len(best.Replicas) < want {
+		s.Reasons = append(s.Reasons, fmt.Sprintf("group %d has %d of %d replicas", id, len(best.Replicas), want))
+	}
 	if best.Replicas == nil {
 		best.Replicas = []string{}
 	}
 	return best
+}
+
+// stores is how many members can hold replicas.
+func stores(v *state.ControlView) int {
+	n := 0
+	for _, rec := range v.Nodes {
+		if rec.State == command.NodeReady && hasRole(rec.Roles, RoleStore) {
+			n++
+		}
+	}
+	return n
 }
 
 func (n *Node) askStatus(ctx context.Context, v *state.ControlView) map[string]*localStatus {
