@@ -74,6 +74,18 @@ backlog: ## 1,000,000 queued messages, all nodes restarted, all messages arrive
 catchup: ## a stopped node misses 200,000 messages and catches up by log and by snapshot
 	FLOTILLA_CATCHUP_MESSAGES=200000 $(GO) test -v -count=1 -timeout 60m -run '^TestCatchup' ./integration
 
+.PHONY: scenarios
+scenarios: ## the full scenarios: 1,000 wills, 1,000,000 retained, abuse, overflow, shares under kills
+	FLOTILLA_SCENARIOS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Wills|Retained|Abuse|Overflow|SlowConsumer|Shares)' ./integration
+
+.PHONY: streams
+streams: ## 30 minutes of random packet streams against a live node
+	FLOTILLA_STREAM_SECONDS=1800 $(GO) test -v -count=1 -timeout 45m -run '^TestRandomStreams' ./integration
+
+.PHONY: trace
+trace: ## write TRACEABILITY.md again from the statements and the names of the tests
+	FLOTILLA_TRACE=write $(GO) test -count=1 -run '^TestTraceabilityTableIsCurrent$$' ./integration/conformance
+
 .PHONY: cover
 cover: ## coverage of all rooms in cover.html
 	$(GO) test -short -coverprofile=cover.out -coverpkg=./... $(PKGS)
