@@ -7,9 +7,10 @@
 //   - one Conn per client: a reader, an outbox, a pump;
 //   - the flows of QoS 0, 1 and 2 in both directions, their quotas and order;
 //   - the trie of the filters of connected sessions, for QoS 0 messages and for
-//     sessions that end with their connection;
+//     sessions that end with their connection, and the local members of shares;
+//   - the replay of retained messages to new subscriptions, and its pace;
 //   - takeover within the node, keep-alive, slow consumers, draining;
-//   - the hooks of authentication and authorisation;
+//   - the hooks of authentication and authorisation (session/auth has the built-in ones);
 //   - the tables from errors to the codes of each protocol version.
 //
 // # What it must not know
@@ -30,7 +31,7 @@
 //
 // # Lock order
 //
-// Conn.mu, then wheel.mu. Server.mu, the registry's and the trie's locks are
+// Conn.mu, then wheel.mu. Server.mu, the locks of registry, trie and shares are
 // leaves, and none of them is held together with Conn.mu. No lock is held across
 // a blocking channel operation, a call of the backend, a hook or I/O
 // (Authorizer.MayReceive, which must not block, is the exception). Completions
