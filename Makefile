@@ -64,7 +64,7 @@ bench: ## each benchmark, BENCHTIME rounds (default 1x, so that none rots)
 
 .PHONY: faults
 faults: ## the long fault runs: 50 kills, 10 kills of all nodes, 10 pauses; partitions; five nodes
-	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Failover|Partition|FiveNodes)$$' ./integration
+	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Failover|Partition|FiveNodes|SharesUnderKills)$$' ./integration
 
 .PHONY: backlog
 backlog: ## 1,000,000 queued messages, all nodes restarted, all messages arrive
