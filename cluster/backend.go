@@ -72,7 +72,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	cmd := command.Connect{
 		Key: req.Key, Node: n.id, Incarnation: n.incarnation.Load(), Token: req.Token,
 		CleanStart: req.CleanStart, ExpiryS: req.ExpiryS, ReceiveMax: req.ReceiveMax,
-		Version: byte(req.Version), Username: req.Username, ConnectedAt: req.ConnectedAt,
+		Version: byte(req.Version), Username: req.Username, SameUser: req.SameUser, ConnectedAt: req.ConnectedAt,
 	}
 	if req.Will != nil {
 		cmd.HasWill, cmd.Will = true, *req.Will
@@ -168,6 +168,8 @@ func refusal(code command.ResultCode) error {
 		return session.ErrStale
 	case command.Full:
 		return session.ErrRefused(mqtt.QuotaExceeded, "quota exceeded")
+	case command.WrongUser:
+		return session.ErrRefused(mqtt.ClientIdentifierNotValid, "client id belongs to another user")
 	case command.Invalid:
 		return session.ErrRefused(mqtt.ImplementationSpecificError, "the command is not valid here")
 	default:
