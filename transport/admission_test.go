@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/flotilla-mqtt/flotilla/transport/transporttest"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 )
 
 // memoryPort opens a port on a network in memory.
@@ -374,4 +376,59 @@ func TestClusterPlacesAreGivenBack(t *testing.T) {
 	if n := two.in.adm.pendingLen(); n != 0 {
 		t.Errorf("%d places taken", n)
 	}
+}
+
+// FuzzClientPort: whatever somebody sends to a port of any kind, and then falls
+// silent or leaves, the port ends the connection and keeps nothing of it.
+func FuzzClientPort(f *testing.F) {
+	for _, c := range proxyCases() {
+		f.Add([]byte(c.header), byte(2))
+	}
+	for _, s := range []string{upgradeRequest, "\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00", "\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "GET ", "PRO"} {
+		f.Add([]byte(s+frame(0x82, "\x10")), byte(0))
+		f.Add([]byte(s), byte(1))
+	}
+	hub := transporttest.NewHub()
+	ca := newAuthority(f)
+	var ports []*ClientPort
+	for kind := range 3 {
+		p := openClients(f, func(c *ClientConfig) {
+			c.Network, c.Addr, c.Logger = hub.Node("n1"), "n1:0", zap.NewNop()
+			switch kind {
+			case 1:
+				c.TLS = serverConfig(f, ca)
+			case 2:
+				c.Proxy = ProxyAny
+				c.TrustedProxies, _ = ParseProxies([]string{"10.0.0.1"})
+			}
+		})
+		ports = append(ports, p)
+		go func() {
+			for {
+				c, err := p.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					_, _ = io.Copy(io.Discard, c)
+				}()
+			}
+		}()
+	}
+	f.Fuzz(func(t *testing.T, in []byte, kind byte) {
+		p := ports[kind%3]
+		conn, err := hub.Node("10.0.0.1").Dial(t.Context(), p.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write(in)
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the connection stays open")
+		}
+		_ = conn.Close()
+		waitFor(t, "nothing pending", func() bool { return p.in.adm.pendingLen() == 0 && p.in.conns.len() == 0 })
+	})
 }

@@ -331,7 +331,10 @@ func TestClientCARotation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, _, err := r.handshake(show)
+		again, resumed, err := r.handshake(show)
+		if err == nil && resumed.CommonName() != "device" {
+			t.Errorf("resumed as %q", resumed.CommonName())
+		}
 		if err != nil || !again.ConnectionState().DidResume {
 			t.Fatalf("no resumption to take away: %v", err)
 		}

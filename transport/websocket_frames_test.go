@@ -493,3 +493,18 @@ func BenchmarkWebSocketRead(b *testing.B) {
 		}
 	}
 }
+
+// A text frame ends the connection, whatever the owner does.
+func TestTextFrameClosesTheConnection_v5_MQTT_6_0_0_1_v311_MQTT_6_0_0_1(t *testing.T) {
+	p := openClients(t, nil)
+	for _, first := range []byte{0x81, 0x01} {
+		conn, c := rawWS(t, nil, p)
+		mustWrite(t, conn, frame(first, "\xC0\x00"))
+		if _, err := c.Read(make([]byte, 9)); !errors.Is(err, errNotBinary) {
+			t.Errorf("read: %v", err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		mustRead(t, conn, "\x88\x02\x03\xEB")
+		mustEnd(t, conn)
+	}
+}
