@@ -106,15 +106,14 @@ func (n *Node) localSessions(ctx context.Context, r *shardReplica, q *sessionQue
 		if !ok {
 			return page, nil
 		}
-		page.Items = []SessionStatus{sessionStatus(r.id, &info)}
-		inbox, err := peekInbox(r, &info, max(q.Inbox, 1))
-		if err != nil {
-			return nil, err
-		}
-		if len(inbox) > 0 {
-			page.Items[0].OldestMessageAt = inbox[0].PublishedAt
-		}
+		one := sessionStatus(r.id, &info)
+		one.AwaitingPubrel, one.OldestMessageAt, one.Will = info.AwaitingRelease, timeOf(info.OldestAt), willStatus(info.Will)
+		page.Items = []SessionStatus{one}
 		if q.Inbox > 0 {
+			inbox, err := peekInbox(r, &info, q.Inbox)
+			if err != nil {
+				return nil, err
+			}
 			page.Inbox = inbox
 		}
 	} else {
@@ -170,6 +169,17 @@ func sessionStatus(shard uint32, in *state.SessionInfo) SessionStatus {
 		out.Owner = &in.Owner.Node
 	}
 	return out
+}
+
+func willStatus(w *command.Will) *WillStatus {
+	if w == nil {
+		return nil
+	}
+	m, err := command.DecodeMessage(w.Message)
+	if err != nil {
+		return nil // bytes that cannot be decoded never become a message
+	}
+	return &WillStatus{Topic: string(m.Topic), QoS: m.QoS, Retain: m.Retain, PayloadBytes: len(m.Payload), DelayS: w.DelayS}
 }
 
 func subscriptionsOf(r *shardReplica, clientID string) []SubscriptionStatus {

@@ -68,7 +68,7 @@ func sysShardOf(term uint64, st *state.Stats) sysShard {
 	return sysShard{
 		Term: term, Offline: st.Sessions - st.Connected, Subscriptions: st.Subscriptions,
 		Retained: st.RetainedMessages, RetainedBytes: st.RetainedBytes, Inbox: st.InboxMessages, InboxBytes: st.InboxBytes,
-		Inbound: st.Inbound, Shares: st.Shares,
+		Inbound: st.Inbound, Shares: st.Shares, Expired: st.SessionsExpired,
 	}
 }
 

@@ -26,6 +26,7 @@ func clusterConfig(c *config.Config) (cluster.Config, error) {
 		EntryMax: int(c.Raft.EntryMax), SnapshotAfter: int64(c.Raft.SnapshotAfter),
 	}
 	out.Drain = cluster.DrainConfig{LBDelay: time.Duration(c.Drain.LBDelay), Rate: int(c.Drain.Rate), Timeout: time.Duration(c.Drain.Timeout)}
+	out.Membership = cluster.MembershipConfig{ReplaceAfter: time.Duration(c.Placement.ReplaceAfter), StableFor: time.Duration(c.Placement.StableFor)}
 	out.ConnectRate = float64(c.Limits.ConnectRate)
 	out.Limits = cluster.LimitsConfig{MemoryHigh: memoryMark(c.Limits.MemoryHighWatermark, memoryLimit()), DiskFreeMin: int64(c.Limits.DiskFreeMin)}
 	s := &c.Settings
@@ -111,6 +112,7 @@ func sessionConfig(c *config.Config, out *cluster.Config) {
 	if s.MaxConnections == 0 {
 		s.MaxConnections = autoConnections()
 	}
+	s.ClientMessages, s.ClientBytes = float64(l.Client.Messages), float64(l.Client.Bytes)
 	s.MaxPacketSize, s.MaxQoS, s.RetainAvailable = uint32(m.MaxPacketSize), byte(m.MaxQoS), m.RetainAvailable
 	s.ReceiveMaximum, s.TopicAliasMaximum = uint16(m.ReceiveMaximum), uint16(m.TopicAliasMaximum)
 	s.MaxKeepAlive, s.MaxSessionExpiry = time.Duration(m.MaxKeepalive), time.Duration(m.MaxSessionExpiry)

@@ -33,6 +33,7 @@ type Config struct {
 	Limits    Limits     `key:"limits"`
 	Raft      Raft       `key:"raft"`
 	Drain     Drain      `key:"drain"`
+	Placement Placement  `key:"placement"`
 	Auth      Auth       `key:"auth"`
 	Admin     Anonymous  `key:"admin"`
 	Settings  Settings   `key:"settings"`
@@ -106,6 +107,20 @@ type Limits struct {
 	MemoryHighWatermark Watermark `key:"memory_high_watermark" help:"above it publishers are not read and new clients refused"`
 	ConnectRate         Rate      `key:"connect_rate" help:"connections accepted a second; 0 is no limit"`
 	DiskFreeMin         Size      `key:"disk_free_min" help:"below it publishes are refused"`
+
+	Client ClientLimits `key:"client"`
+}
+
+// ClientLimits are rates of one client.
+type ClientLimits struct {
+	Messages Rate     `key:"messages" help:"publishes of a client a second; 0 is no limit"`
+	Bytes    ByteRate `key:"bytes" help:"bytes of publishes of a client a second; 0 is no limit"`
+}
+
+// Placement configures how the cluster follows its members.
+type Placement struct {
+	ReplaceAfter Duration `key:"replace_after" help:"a node may be down so long before its replicas are rebuilt elsewhere; 0 is never"`
+	StableFor    Duration `key:"stable_for" help:"how long a new node must have been caught up before it counts"`
 }
 
 // Raft configures the consensus of all groups.
@@ -198,7 +213,8 @@ func Default() Config {
 			Heartbeat: Duration(time.Second), MinSyncInterval: Duration(500 * time.Microsecond),
 			EntryMax: 512 << 10, SnapshotAfter: 256 << 20,
 		},
-		Drain: Drain{LBDelay: Duration(5 * time.Second), Rate: 500, Timeout: Duration(time.Minute)},
+		Placement: Placement{ReplaceAfter: Duration(30 * time.Minute), StableFor: Duration(10 * time.Second)},
+		Drain:     Drain{LBDelay: Duration(5 * time.Second), Rate: 500, Timeout: Duration(time.Minute)},
 		Settings: Settings{
 			Shards: 8, Replicas: 3,
 			Lease: Lease{Renew: Duration(time.Second), LostAfter: Duration(5 * time.Second)},

@@ -132,6 +132,12 @@ func TestOtherValues(t *testing.T) {
 			t.Errorf("watermark %q: %v", text, err)
 		}
 	}
+	var r ByteRate
+	for text, want := range map[string]ByteRate{"1MiB/s": 1 << 20, "0": 0, "1MiB": -1, "1/s": -1, "500": -1, "": -1} {
+		if err := r.UnmarshalText([]byte(text)); (err == nil) != (want >= 0) || err == nil && r != want {
+			t.Errorf("rate of bytes %q: %v, %v", text, r, err)
+		}
+	}
 	var n Count
 	for text, ok := range map[string]bool{"auto": true, "10": true, "0": false, "-1": false, "x": false} {
 		if err := n.UnmarshalText([]byte(text)); (err == nil) != ok {
@@ -189,6 +195,7 @@ limits:
   pending_connects: 1000
   memory_high_watermark: 80%
   disk_free_min: 1GiB
+  client: {messages: 0, bytes: 0}
 raft: {heartbeat: 1s, min_sync_interval: 500us, entry_max: 512KiB, snapshot_after: 256MiB}
 drain: {lb_delay: 5s, rate: 500/s, timeout: 60s}
 settings:
@@ -221,7 +228,7 @@ settings:
 		t.Errorf("the example says the defaults (-want +got):\n%s", diff)
 	}
 	for _, key := range []string{
-		"limits: {client: {messages: 0}}", "auth: {acl: {}}", "admin: {tls: {}}", "tls: {crl: x}",
+		"auth: {acl: {}}", "admin: {tls: {}}", "tls: {crl: x}",
 	} {
 		err := applyFile(new(Config), "f", []byte(key), map[string]string{})
 		if err == nil || !strings.Contains(err.Error(), "later version") {

@@ -221,6 +221,27 @@ func (r Rate) String() string {
 	return strconv.Itoa(int(r)) + "/s"
 }
 
+// ByteRate is a number of bytes a second: 1MiB/s, or 0.
+type ByteRate int64
+
+// UnmarshalText parses 512KiB/s.
+func (r *ByteRate) UnmarshalText(b []byte) error {
+	size, ok := strings.CutSuffix(string(b), "/s")
+	v, err := ParseSize(size)
+	if err != nil || !ok && v != 0 {
+		return fmt.Errorf("%q is not a rate of bytes: write it as 1MiB/s", b)
+	}
+	*r = ByteRate(v)
+	return nil
+}
+
+func (r ByteRate) String() string {
+	if r == 0 {
+		return "0"
+	}
+	return Size(r).String() + "/s"
+}
+
 // UnmarshalText parses true or false; a section is parsed by the file's reader.
 func (t *ListenerTLS) UnmarshalText(b []byte) error {
 	on, err := strconv.ParseBool(string(b))
