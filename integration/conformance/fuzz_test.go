@@ -3,6 +3,8 @@ package conformance
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
@@ -84,13 +86,20 @@ func survive(t *testing.T, v mqtt.Version, id string, b []byte, opts ...func(*se
 	c.expectEnd()
 }
 
+// streams is how many random streams TestRandomStreams sends, unless FLOTILLA_STREAMS says another number.
+const streams = 60
+
 // TestRandomStreams: many short lives of a few sessions, which collide with each other.
 func TestRandomStreams(t *testing.T) {
 	t.Parallel()
 	other := connect(t, v5)
 	topic := own("fuzz")
 	base := own("f")
-	for seed := range uint64(60) {
+	n := uint64(streams)
+	if v, err := strconv.ParseUint(os.Getenv("FLOTILLA_STREAMS"), 10, 64); err == nil {
+		n = v
+	}
+	for seed := range n {
 		s := &stream{r: rand.New(rand.NewPCG(seed, 1)), v: []mqtt.Version{v31, v311, v5}[seed%3], topic: base}
 		s.write(30, 25)
 		opts := []func(*setup){}

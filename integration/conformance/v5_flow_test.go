@@ -328,7 +328,6 @@ func expiry(s uint32) func(*mqtt.Publish) {
 }
 
 func TestMessageExpiry_v5_MQTT_3_3_2_5_MQTT_3_3_2_6(t *testing.T) {
-	knownBug(t, "the remaining expiry is that of the last entry in the log")
 	t.Parallel()
 	topic := own("e")
 	c, live, pub := connect(t, v5, durable), watch(t, topic, 1), connect(t, v5)
@@ -362,7 +361,6 @@ func TestMessageExpiry_v5_MQTT_3_3_2_5_MQTT_3_3_2_6(t *testing.T) {
 
 // TestMessageExpiryBehindReceiveMaximum: what waits in front of a slow client expires, too, also without an inbox.
 func TestMessageExpiryBehindReceiveMaximum_v5_MQTT_3_3_2_5_MQTT_3_3_2_6(t *testing.T) {
-	knownBug(t, "the remaining expiry is that of the last entry in the log")
 	t.Parallel()
 	for name, opts := range map[string][]func(*setup){"transient": nil, "durable": {durable}} {
 		topic := own("e")
@@ -386,7 +384,6 @@ func TestMessageExpiryBehindReceiveMaximum_v5_MQTT_3_3_2_5_MQTT_3_3_2_6(t *testi
 
 // TestSentMessagesDoNotExpire: a delivery that has begun is finished, on the next connection, too.
 func TestSentMessagesDoNotExpire_v5_MQTT_4_3_3_7_MQTT_4_3_3_13(t *testing.T) {
-	knownBug(t, "a QoS 2 message that was sent expires")
 	t.Parallel()
 	topic := own("e")
 	c, pub := connect(t, v5, durable), connect(t, v5)
