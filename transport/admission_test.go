@@ -244,6 +244,31 @@ func TestWaitingForTheOwnerIsNotHeldAgainstAClient(t *testing.T) {
 	})
 }
 
+// Who gives up before there is a place for it, takes none.
+func TestClosedWhileWaitingForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, hub, reg := memoryPort(t, func(c *ClientConfig) { c.PendingMax = 1 })
+		x := hub.Node("x")
+		mustWrite(t, dialRaw(t, x, p.Addr()), "\x10")
+		a := mustAccept(t, p)
+		mustRead(t, a, "\x10")
+		waiting := dialRaw(t, x, p.Addr())
+		time.Sleep(20 * time.Second) // beyond its deadline
+		mustEnd(t, waiting)
+		a.Established()
+		mustWrite(t, dialRaw(t, x, p.Addr()), "\x10")
+		mustRead(t, mustServe(t, p), "\x10")
+		synctest.Wait()
+		if n := p.in.adm.pendingLen(); n != 0 || rejected(t, reg, reasonTimeout) != 1 {
+			t.Errorf("%d pending, %v timed out", n, rejected(t, reg, reasonTimeout))
+		}
+		if n := metric(t, reg, "flotilla_listener_pending", "listener", "x"); n != 0 {
+			t.Errorf("%v pending in the metrics", n)
+		}
+		p.Close()
+	})
+}
+
 // The ports of a node share what they have.
 func TestPortsShareAnAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
