@@ -18,5 +18,7 @@ USER 65532:65532
 WORKDIR /var/lib/flotilla
 VOLUME /var/lib/flotilla
 EXPOSE 1883 7400 8080
+# Whether this node serves. Orchestrators should use /readyz, and no liveness probe: a node that restores much state must not be killed.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["flotilla", "check", "ready", "-q"]
 ENTRYPOINT ["flotilla"]
 CMD ["start"]

@@ -90,7 +90,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *app {
 		},
 		Commands: []*cli.Command{
 			a.startCommand(), a.devCommand(), a.configCommand(), a.userCommand(),
-			a.statusCommand(), a.clusterCommand(), a.nodeCommand(), a.groupCommand(), a.operationCommand(), a.clientCommand(),
+			a.statusCommand(), a.clusterCommand(), a.nodeCommand(), a.groupCommand(), a.operationCommand(), a.checkCommand(), a.clientCommand(),
 			a.sessionCommand(), a.subscriptionCommand(), a.shareCommand(), a.retainedCommand(), a.alarmCommand(),
 			a.pubCommand(), a.subCommand(), a.benchCommand(),
 			a.versionCommand(), a.completionCommand(),

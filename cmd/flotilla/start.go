@@ -176,7 +176,9 @@ func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.
 func (p *process) run(ctx context.Context) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	ready := p.watchReady(watching)
+	sup := newSupervisor(p.lg, os.Getenv)
+	ready := p.watchReady(watching, func() { sup.say("READY=1") })
+	go sup.watch(watching, func() bool { return allOK(p.node.LiveChecks()) })
 	reloads := p.watchReload(watching)
 	var failed error
 	select {
@@ -187,6 +189,7 @@ func (p *process) run(ctx context.Context) error {
 		failed = failf(exitFailed, "admin API: %w", failed)
 	}
 	stopWatching()
+	sup.say("STOPPING=1")
 	<-ready
 	<-reloads
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
@@ -208,9 +211,9 @@ func (p *process) announce() {
 		zap.String("mqtts_addr", a.MQTTS), zap.String("cluster_addr", a.Cluster), zap.String("admin_addr", p.admin))
 }
 
-// watchReady announces the moment when the node becomes ready. The channel is
+// watchReady announces the moment when the node becomes ready, and calls then. The channel is
 // closed when nobody watches any more, at the latest when ctx has ended.
-func (p *process) watchReady(ctx context.Context) <-chan struct{} {
+func (p *process) watchReady(ctx context.Context, then func()) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -224,6 +227,7 @@ func (p *process) watchReady(ctx context.Context) <-chan struct{} {
 			}
 			if allOK(p.node.ReadyChecks()) {
 				p.announce()
+				then()
 				return
 			}
 		}
