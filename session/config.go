@@ -76,7 +76,8 @@ type Config struct {
 	ClientMessages, ClientBytes float64
 
 	// OutboxBytes is how many bytes may wait for one client before QoS 0
-	// messages are dropped, pulls stop and its own requests wait. Default 1 MiB.
+	// messages are dropped, pulls stop and its own requests wait. As much again
+	// may be on its way. Default 1 MiB.
 	OutboxBytes int
 	// QueueMessages and QueueBytes bound the QoS 1 and 2 messages that wait
 	// for a session without an inbox. Above them the client is slow; above

@@ -226,7 +226,7 @@ func TestRemaining(t *testing.T) {
 		left   uint32
 		ok     bool
 	}{
-		{10, 0, 10, true}, {10, 500 * time.Millisecond, 10, true}, {10, time.Second, 9, true}, {10, 9999 * time.Millisecond, 1, true},
+		{10, 0, 10, true}, {10, 500 * time.Millisecond, 10, true}, {10, 501 * time.Millisecond, 9, true}, {10, time.Second, 9, true}, {10, 9999 * time.Millisecond, 1, true},
 		{10, 10 * time.Second, 0, false}, {0, 0, 0, false}, {10, -time.Hour, 10, true},
 	} {
 		if left, ok := remaining(tc.expiry, tc.waited); left != tc.left || ok != tc.ok {

@@ -88,6 +88,10 @@ func (o *outbox) pending() bool {
 	return len(o.segs) > 0 || (o.tail != nil && len(o.tail.b) > 0)
 }
 
+// waiting is how many bytes the writer has not taken. What it has taken is on its
+// way: one packet of the largest size in there must not cost those behind it.
+func (o *outbox) waiting() int { return o.bytes - o.taken }
+
 // batch is what one write takes.
 type batch struct {
 	one   *chunk // the common case: a single chunk

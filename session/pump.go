@@ -186,7 +186,10 @@ func (c *Conn) sendDeliveryLocked(d *Delivery, now int64) (stop, finished bool) 
 			c.srv.m.dropped[dropExpired].Inc()
 			return false, true
 		}
-		p.HasExpiry, p.Expiry = true, uint32((max(left, 0)+999)/1000) // v5:MQTT-3.3.2-6
+		p.HasExpiry = true
+		if left > 0 {
+			p.Expiry = wholeSeconds(time.Duration(left) * time.Millisecond) // v5:MQTT-3.3.2-6
+		}
 	}
 	if c.srv.checkReceive && !c.srv.cfg.Authorizer.MayReceive(&c.ident, d.Msg.Topic) {
 		c.srv.m.dropped[dropDenied].Inc()

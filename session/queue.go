@@ -116,14 +116,19 @@ func (c *Conn) sendQueueLocked() {
 	c.flushLocked()
 }
 
-// remaining returns what is left of a message expiry interval after waited, in
-// seconds, rounded up so that it never ends early.
+// remaining returns what is left of a message expiry interval after waited.
 func remaining(expiry uint32, waited time.Duration) (uint32, bool) {
 	left := time.Duration(expiry)*time.Second - max(waited, 0)
 	if left <= 0 {
 		return 0, false
 	}
-	return uint32((left + time.Second - 1) / time.Second), true
+	return wholeSeconds(left), true
+}
+
+// wholeSeconds is what is left in the unit of the protocol: the nearest number,
+// but never 0 while something is left.
+func wholeSeconds(left time.Duration) uint32 {
+	return uint32(max((left+time.Second/2)/time.Second, 1))
 }
 
 // sendResult is what became of a connection-scoped delivery.

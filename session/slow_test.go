@@ -48,7 +48,7 @@ func TestOneBytePerSecond(t *testing.T) {
 				if m.QoS == 1 {
 					fine.MustSend(t, &mqtt.Puback{PacketID: m.PacketID})
 				}
-				if ci, ok := n.Server.Client(command.SessionKey{ClientID: "slow"}); ok && ci.OutboxBytes > 8192+512 {
+				if ci, ok := n.Server.Client(command.SessionKey{ClientID: "slow"}); ok && ci.OutboxBytes > 2*8192+1024 {
 					t.Fatalf("%d bytes wait for a slow client", ci.OutboxBytes)
 				}
 				time.Sleep(50 * time.Millisecond)

@@ -287,7 +287,7 @@ func (c *Conn) push0(f *fanout, retain bool) (res sendResult) {
 	switch {
 	case c.cause.kind != 0:
 		return 0
-	case c.out.bytes > 0 && c.out.bytes+len(f.m.Payload) > c.srv.cfg.OutboxBytes:
+	case c.out.waiting() > 0 && c.out.waiting()+len(f.m.Payload) > c.srv.cfg.OutboxBytes:
 		return sendFull
 	case own:
 		if !c.appendPublishLocked(f.packet(0, retain)) {
