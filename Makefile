@@ -95,3 +95,8 @@ cover: ## coverage of all rooms in cover.html
 .PHONY: clean
 clean: ## delete what builds and test runs left behind
 	rm -rf bin dist cover.out cover.html faults-out
+
+.PHONY: packages
+packages: build ## deb and rpm in dist/ (needs nfpm)
+	mkdir -p dist
+	for f in deb rpm; do ARCH=$$($(GO) env GOARCH) VERSION=$(VERSION) nfpm package --config deploy/packages/nfpm.yaml --packager $$f --target dist/; done
