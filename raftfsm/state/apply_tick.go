@@ -150,16 +150,20 @@ func (s *Shard) dueHot() (list []dueEntry, touched []*session) {
 		b.hotExpiry = 0
 		for seq := b.hot; seq < b.next; seq++ {
 			e := b.at(seq)
-			if e.bits&bitLive == 0 || e.msg == nil || e.msg.expiresAt == 0 || ss.share != nil && ss.share.isAssigned(seq) {
+			if e.bits&bitLive == 0 || e.msg == nil || e.msg.expiresAt == 0 {
 				continue
 			}
-			if at := e.msg.expiresAt; at <= s.clock {
-				// One that was looked at before was perhaps sent, and stays.
-				if d := (dueEntry{at: at, sid: ss.sid, seq: seq}); d.compare(s.expiryDone) > 0 {
-					list = append(list, d)
+			if at := e.msg.expiresAt; at > s.clock {
+				if b.hotExpiry == 0 || at < b.hotExpiry {
+					b.hotExpiry = at
 				}
-			} else if b.hotExpiry == 0 || at < b.hotExpiry {
-				b.hotExpiry = at
+				continue
+			}
+			// One that was looked at before was perhaps sent, and stays; one that is
+			// with a member of a share is judged when it comes back.
+			d := dueEntry{at: e.msg.expiresAt, sid: ss.sid, seq: seq}
+			if d.compare(s.expiryDone) > 0 && (ss.share == nil || !ss.share.isAssigned(seq)) {
+				list = append(list, d)
 			}
 		}
 	}

@@ -60,12 +60,20 @@ func (s *rangeSet) add(seq uint64) bool {
 	return true
 }
 
-// remove takes one number out of the set, if it is there.
-func (s *rangeSet) remove(seq uint64) {
+// size is how many numbers are in the set.
+func (s rangeSet) size() (n uint64) {
+	for _, r := range s {
+		n += r.To - r.From + 1
+	}
+	return n
+}
+
+// remove takes one number out of the set; false if it is not there.
+func (s *rangeSet) remove(seq uint64) bool {
 	rs := *s
 	i := rs.find(seq)
 	if i == len(rs) || rs[i].From > seq {
-		return
+		return false
 	}
 	switch r := rs[i]; {
 	case r.From == r.To:
@@ -79,6 +87,7 @@ func (s *rangeSet) remove(seq uint64) {
 		rs = slices.Insert(rs, i+1, command.Range{From: seq + 1, To: r.To})
 	}
 	*s = rs
+	return true
 }
 
 // dropBelow removes all numbers below low.

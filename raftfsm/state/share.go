@@ -19,10 +19,12 @@ const keyShare = 'H'
 type share struct {
 	name string
 	// cursor: what waits at or above was never assigned. Below, back waits: it was
-	// given back, and goes first; everything else there is assigned.
+	// given back, and goes first; what members have parked waits, too; everything else
+	// there is assigned.
 	cursor   uint64
 	back     rangeSet
 	assigned uint64
+	parked   uint64
 
 	members []*member // sorted by client id
 	present int       // those that have not left
@@ -46,11 +48,17 @@ type member struct {
 	turn        uint64 // of its last assignment
 	assigned    rangeSet
 	count       uint64
-	pos         int // in ready, 1-based
+	parked      rangeSet // waits for this one, see ShareHashTopic
+	pos         int      // in ready, 1-based
 }
 
 // isAssigned reports whether a member has a message that is in the queue.
-func (sh *share) isAssigned(num uint64) bool { return num < sh.cursor && !sh.back.contains(num) }
+func (sh *share) isAssigned(num uint64) bool {
+	if num >= sh.cursor || sh.back.contains(num) {
+		return false
+	}
+	return sh.parked == 0 || !slices.ContainsFunc(sh.online, func(m *member) bool { return m.parked.contains(num) })
+}
 
 // active reports whether somebody reads the inbox now.
 func (ss *session) active() bool {
@@ -197,6 +205,7 @@ func (s *Shard) setOnline(ss *session, m *member, c *command.ShareMember) {
 	}
 	m.incarnation, m.room = c.Incarnation, c.Room
 	if at, ok := findMember(sh.online, m.client); !ok {
+		sh.unpark(sh.online...) // topics may have another member now
 		sh.online = slices.Insert(sh.online, at, m)
 	}
 	sh.ready.update(m, m.ready())
@@ -209,6 +218,7 @@ func (s *Shard) setOffline(ss *session, m *member) {
 	}
 	s.touchRoute(sh.route)
 	m.node, m.incarnation = "", 0
+	sh.unpark(sh.online...)
 	if at, ok := findMember(sh.online, m.client); ok {
 		sh.online = slices.Delete(sh.online, at, at+1)
 	}
@@ -265,6 +275,9 @@ func (s *Shard) applyShareSettle(c *command.ShareSettle) command.ResultCode {
 		ss.share.assigned--
 		s.remove(ss, num)
 	}
+	if len(c.Back) > 0 {
+		ss.share.unpark(m) // what comes back is older
+	}
 	for _, num := range m.take(c.Back) {
 		ss.share.assigned--
 		s.requeue(ss, num)
@@ -297,7 +310,15 @@ func (s *Shard) requeue(ss *session, num uint64) {
 
 // dropWaiting takes a message out of the queue that no member has.
 func (s *Shard) dropWaiting(ss *session, num uint64) {
-	ss.share.back.remove(num)
+	sh := ss.share
+	sh.back.remove(num)
+	if sh.parked > 0 {
+		for _, m := range sh.online {
+			if m.parked.remove(num) {
+				sh.parked--
+			}
+		}
+	}
 	s.remove(ss, num)
 	if ss.full {
 		s.checkFull(ss)
@@ -375,7 +396,7 @@ func (ss *session) shareView() ShareView {
 
 // appendShare writes what replicas agree on of a share: bits, sid, next, count, bytes,
 // cursor, back, turn, sticky; and of each member: client id, bits, epoch, node,
-// incarnation, room, QoS, turn, assigned.
+// incarnation, room, QoS, turn, assigned, parked.
 func (ss *session) appendShare(dst []byte) []byte {
 	sh, b := ss.share, ss.box
 	dst = putUvarint(putFlag(dst, ss.full), ss.sid)
@@ -387,7 +408,7 @@ func (ss *session) appendShare(dst []byte) []byte {
 		dst = putFlag(putBlob(dst, m.client), m.left)
 		dst = putUvarint(putBlob(putUvarint(dst, m.epoch), m.node), m.incarnation)
 		dst = putUvarint(putUvarint(putUvarint(dst, uint64(m.room)), uint64(m.qos)), m.turn)
-		dst = putRanges(dst, m.assigned)
+		dst = putRanges(putRanges(dst, m.assigned), m.parked)
 	}
 	return dst
 }
@@ -411,7 +432,7 @@ func (s *Shard) loadShare(k, v []byte) error {
 	for n := r.uint(); n > 0 && len(r.b) > 0; n-- {
 		m := &member{client: r.string(), left: r.flag(), epoch: r.uint(), node: r.string(), incarnation: r.uint()}
 		m.room, m.qos, m.turn = uint16(r.uint()), byte(r.uint()), r.uint()
-		m.assigned = r.ranges()
+		m.assigned, m.parked = r.ranges(), r.ranges()
 		sh.addLoaded(m)
 	}
 	if err := ss.box.readTail(&r); err != nil {
@@ -422,10 +443,9 @@ func (s *Shard) loadShare(k, v []byte) error {
 }
 
 func (sh *share) addLoaded(m *member) {
-	for _, r := range m.assigned {
-		m.count += r.To - r.From + 1
-	}
+	m.count = m.assigned.size()
 	sh.assigned += m.count
+	sh.parked += m.parked.size()
 	sh.members = append(sh.members, m)
 	if !m.left {
 		sh.present++

@@ -38,6 +38,7 @@ func (s *Shard) makeShareRoom(ss *session) bool {
 	if p := s.settings.InboxOverflow; p != command.OverflowDropOldest && p != command.OverflowEndSession {
 		return true // see makeRoom
 	}
+	ss.share.unpark(ss.share.online...)
 	for s.inboxLimit(ss.box) {
 		s.dropped.InboxFull++
 		num, ok := s.nextWaiting(ss)
@@ -57,7 +58,13 @@ func (s *Shard) makeShareRoom(ss *session) bool {
 // assign gives waiting messages to members that have room.
 func (s *Shard) assign(ss *session) {
 	sh := ss.share
-	for len(sh.ready) > 0 {
+	if sh.parked > 0 {
+		if s.settings.ShareStrategy != command.ShareHashTopic {
+			sh.unpark(sh.online...)
+		}
+		s.assignParked(ss)
+	}
+	for len(sh.ready) > 0 && s.fatal == nil {
 		num, ok := s.nextWaiting(ss)
 		if !ok {
 			return
@@ -74,12 +81,71 @@ func (s *Shard) assign(ss *session) {
 			continue
 		}
 		m := s.chooseMember(sh, msg)
-		if m != nil {
+		switch {
+		case m.pos > 0:
 			s.give(ss, m, num, msg)
+		case sh.parked < maxParked:
+			sh.park(m, num)
+			s.markDirty(ss)
+		default:
+			ok = false
 		}
 		s.release(msg)
-		if m == nil {
+		if !ok {
 			return
+		}
+	}
+}
+
+// maxParked bounds the messages that wait for one member while others are served.
+const maxParked = 4096
+
+// park lets a message wait for a member that has no room.
+func (sh *share) park(m *member, num uint64) {
+	if num >= sh.cursor {
+		sh.cursor = num + 1
+	} else {
+		sh.back.remove(num)
+	}
+	m.parked.add(num)
+	sh.parked++
+}
+
+// unpark lets what is parked wait for anybody again.
+func (sh *share) unpark(members ...*member) {
+	if sh.parked == 0 {
+		return
+	}
+	for _, m := range members {
+		for _, r := range m.parked {
+			for num := r.From; num <= r.To; num++ {
+				sh.back.add(num)
+				sh.parked--
+			}
+		}
+		m.parked = nil
+	}
+}
+
+// assignParked gives members what waits for them.
+func (s *Shard) assignParked(ss *session) {
+	for _, m := range ss.share.online {
+		for m.pos > 0 && len(m.parked) > 0 {
+			num := m.parked[0].From
+			msg, err := s.queued(ss, num)
+			if err != nil {
+				s.fatal = err
+				return
+			}
+			if msg.expiresAt != 0 && msg.expiresAt <= s.clock {
+				s.dropped.Expired++
+				s.dropWaiting(ss, num)
+			} else {
+				m.parked.remove(num)
+				ss.share.parked--
+				s.give(ss, m, num, msg)
+			}
+			s.release(msg)
 		}
 	}
 }
@@ -90,7 +156,7 @@ func (s *Shard) nextWaiting(ss *session) (uint64, bool) {
 	if len(sh.back) > 0 {
 		return sh.back[0].From, true
 	}
-	if b.count == sh.assigned {
+	if b.count == sh.assigned+sh.parked {
 		return 0, false
 	}
 	if sh.cursor < b.hot && b.coldLive() > 0 {
@@ -149,7 +215,8 @@ func notThere(err error) error {
 	return err
 }
 
-// chooseMember is who gets a message, nil if it has to wait. Somebody is ready.
+// chooseMember is who gets a message. Somebody is ready; that it is this one holds
+// for all strategies but ShareHashTopic.
 func (s *Shard) chooseMember(sh *share, msg *message) *member {
 	switch s.settings.ShareStrategy {
 	case command.ShareSticky:
@@ -163,11 +230,7 @@ func (s *Shard) chooseMember(sh *share, msg *message) *member {
 		if err := d.Decode(msg.body); err != nil {
 			return sh.ready[0]
 		}
-		m := sh.online[xxhash.Sum64(d.Topic)%uint64(len(sh.online))]
-		if m.pos == 0 {
-			return nil
-		}
-		return m
+		return sh.online[xxhash.Sum64(d.Topic)%uint64(len(sh.online))]
 	}
 	return sh.ready[0]
 }

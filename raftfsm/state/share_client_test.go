@@ -21,6 +21,7 @@ type worldClient struct {
 	sentTo    uint64
 	inflight  []worldSend
 	known     map[uint64]bool // QoS 2 sequences that the client has, in this session
+	heard     []int           // messages by number, when the client got them for the first time
 }
 
 // worldSend is something that was sent on this connection and is not finished.
@@ -173,6 +174,9 @@ func (c *worldClient) receipt(d *state.Delivery) {
 	share := int(d.SubIDs[0]) - 1
 	if !m.shares[share] {
 		c.w.t.Fatalf("%s got %s, not published to share %d", c.id, m.id, share)
+	}
+	if len(m.got[share]) == 0 {
+		c.heard = append(c.heard, m.num)
 	}
 	m.got[share] = append(m.got[share], fmt.Sprintf("%d %s", d.QoS, c.id))
 }

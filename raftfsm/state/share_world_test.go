@@ -28,7 +28,6 @@ type world struct {
 	order   []*worldMessage
 	shares  []string
 	nodeInc map[string]uint64 // incarnation of the process that runs
-	single  bool              // one member: order is checked
 }
 
 type worldShard struct {
@@ -51,6 +50,7 @@ type worldRepeat struct {
 
 type worldMessage struct {
 	id      string
+	num     int
 	qos     byte
 	expires bool
 	shares  map[int]bool // that must hand it out
@@ -264,7 +264,7 @@ func (w *world) checkShares() {
 // publish sends a message to every share that has a member.
 func (w *world) publish(topic string, qos byte, expiryS int) {
 	w.pubs++
-	m := &worldMessage{id: fmt.Sprintf("m%d", w.pubs), qos: qos, shares: map[int]bool{}, got: map[int][]string{}, expires: expiryS > 0}
+	m := &worldMessage{num: w.pubs, id: fmt.Sprintf("m%d", w.pubs), qos: qos, shares: map[int]bool{}, got: map[int][]string{}, expires: expiryS > 0}
 	var edits []func(*command.Message)
 	if expiryS > 0 {
 		edits = append(edits, expiry(uint32(expiryS)))
