@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -317,6 +318,25 @@ func TestStrangersAreServedDirectly(t *testing.T) {
 		}
 		p.Close()
 	})
+}
+
+// On a port of both families IPv4 addresses come mapped into IPv6.
+func TestTrustedAddresses(t *testing.T) {
+	networks, err := ParseProxies([]string{"10.0.0.0/8", "fe80::/10"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s, want := range map[string]bool{
+		"10.1.2.3:1": true, "[::ffff:10.1.2.3]:1": true, "11.1.2.3:1": false, "[::ffff:11.1.2.3]:1": false, "[fe80::1%eth0]:1": true, "[fd00::1]:1": false,
+	} {
+		addr := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s))
+		if got := trusted(networks, addr); got != want {
+			t.Errorf("%s: %v", s, got)
+		}
+	}
+	if trusted(networks, &net.UnixAddr{Name: "10.0.0.1"}) {
+		t.Error("a Unix socket is trusted")
+	}
 }
 
 func TestProxyConfiguration(t *testing.T) {
