@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ type Cluster struct {
 	Proxies []*Proxy
 	// Dir holds a data directory and a log per node.
 	Dir string
+
+	made int // nodes that there ever were: ids are not used again
 }
 
 // New prepares a cluster and starts nothing. The cleanup of the test kills what runs, and keeps the logs if the test failed.
@@ -81,6 +84,7 @@ func Start(tb testing.TB, o Options) *Cluster {
 func (c *Cluster) newNode(tb testing.TB, i int, o Options) *Node {
 	tb.Helper()
 	id := fmt.Sprintf("n%d", i+1)
+	c.made = i + 1
 	n := &Node{
 		ID: id, DataDir: filepath.Join(c.Dir, id), LogPath: filepath.Join(c.Dir, id+".log"),
 		bin: Binary(tb), args: append([]string(nil), o.Flags...), env: o.Env,
@@ -92,6 +96,28 @@ func (c *Cluster) newNode(tb testing.TB, i int, o Options) *Node {
 		}
 	}
 	return n
+}
+
+// Add prepares one more node, which joins the cluster of the nodes that are there. It is not started.
+func (c *Cluster) Add(tb testing.TB, flags ...string) *Node {
+	tb.Helper()
+	n := c.newNode(tb, c.made, Options{Flags: flags})
+	var join []string
+	for _, other := range c.Nodes {
+		join = append(join, other.cluster)
+	}
+	n.args = append(n.args, "--join", strings.Join(join, ","))
+	c.Nodes = append(c.Nodes, n)
+	return n
+}
+
+// Forget kills a node that is no member any more and takes it out of the list.
+func (c *Cluster) Forget(tb testing.TB, n *Node) {
+	tb.Helper()
+	if err := n.Kill(); err != nil {
+		tb.Fatal(err)
+	}
+	c.Nodes = slices.DeleteFunc(slices.Clone(c.Nodes), func(other *Node) bool { return other == n })
 }
 
 // StartAll launches every node that does not run, then waits until all are ready.
