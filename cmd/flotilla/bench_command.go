@@ -27,6 +27,10 @@ func (a *app) benchCommand() *cli.Command {
 			return bench.PubSub(ctx, mode, cfg)
 		}
 	}
+	shared := func(ctx context.Context, cfg bench.Config) (*bench.Report, error) {
+		cfg.Share = true
+		return bench.PubSub(ctx, "share", cfg)
+	}
 	return &cli.Command{
 		Name: "bench", Usage: "measure rate, latency and losses", Category: categoryMQTT,
 		Subcommands: []*cli.Command{
@@ -36,6 +40,10 @@ func (a *app) benchCommand() *cli.Command {
 					"  flotilla bench pubsub -b mqtt://127.0.0.1:1883,mqtt://127.0.0.1:1884,mqtt://127.0.0.1:1885 --rate 500/s -o json", 1, 1, 1, pubsub("pubsub")),
 			kind("fanout", "one publisher, many subscribers of one topic",
 				"  flotilla bench fanout --subscribers 1000 --rate 100/s", 1, 100, 1, pubsub("fanout")),
+			kind("share", "publishers, and subscribers that share the messages; exit 1 if an acknowledged one is lost",
+				"All subscribers are members of one shared subscription of each topic: a message goes to one of them. Order is\n"+
+					"counted per member; duplicated is what more than one got.\n\n"+
+					"  flotilla bench share --qos 1 --publishers 4 --subscribers 8 --durable --rate 2000/s --duration 30s", 1, 8, 1, shared),
 			kind("connect", "open connections and hold them",
 				"  flotilla bench connect --subscribers 10000 --rate 1000/s --duration 30s", 0, 1000, 1, bench.Connect),
 			kind("retained", "store retained messages and read all of them with a wildcard",

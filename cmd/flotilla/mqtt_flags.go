@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,6 +94,23 @@ func seconds(c *cli.Context, flag string) (uint32, error) {
 	return uint32(s), nil
 }
 
+// topicAlias takes the alias, which belongs to the packet, out of the list.
+func topicAlias(list []string) (alias uint16, rest []string, err error) {
+	for _, p := range list {
+		value, ok := strings.CutPrefix(p, "topic-alias=")
+		if !ok {
+			rest = append(rest, p)
+			continue
+		}
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || n == 0 {
+			return 0, nil, usagef("-D %s: want a number from 1 to 65535", p)
+		}
+		alias = uint16(n)
+	}
+	return alias, rest, nil
+}
+
 // properties reads -D name=value into what travels with a message.
 func properties(list []string) (props []byte, expiry uint32, hasExpiry bool, err error) {
 	var m mqtt.MessageProps
@@ -120,7 +138,7 @@ func properties(list []string) (props []byte, expiry uint32, hasExpiry bool, err
 		default:
 			return nil, 0, false, &codedError{
 				code: exitUsage, err: fmt.Errorf("-D %s: unknown property", p),
-				hint: "known: content-type, response-topic, correlation-data, payload-format=utf8|bytes, message-expiry, user.NAME",
+				hint: "known: content-type, response-topic, correlation-data, payload-format=utf8|bytes, message-expiry, topic-alias, user.NAME",
 			}
 		}
 	}

@@ -86,15 +86,19 @@ func (a *app) pubMessage(c *cli.Context, v mqtt.Version) (mqtt.Publish, func() (
 	if c.String("topic") == "" {
 		return msg, nil, &codedError{code: exitUsage, err: errors.New("pub needs a topic: -t TOPIC"), usage: "flotilla pub"}
 	}
-	props, expiry, hasExpiry, err := properties(c.StringSlice("property"))
+	alias, list, err := topicAlias(c.StringSlice("property"))
 	if err != nil {
 		return msg, nil, err
 	}
-	if v != mqtt.V5 && (len(props) > 0 || hasExpiry) {
+	props, expiry, hasExpiry, err := properties(list)
+	if err != nil {
+		return msg, nil, err
+	}
+	if v != mqtt.V5 && len(c.StringSlice("property")) > 0 {
 		return msg, nil, usagef("-D needs --mqtt-version 5")
 	}
 	msg = mqtt.Publish{
-		Topic: []byte(c.String("topic")), QoS: qos, Retain: c.Bool("retain"), Props: props, Expiry: expiry, HasExpiry: hasExpiry,
+		Topic: []byte(c.String("topic")), QoS: qos, Retain: c.Bool("retain"), Props: props, Expiry: expiry, HasExpiry: hasExpiry, TopicAlias: alias,
 	}
 	payloads, err := a.payloads(c)
 	return msg, payloads, err

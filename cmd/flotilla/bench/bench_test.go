@@ -249,6 +249,41 @@ func TestFaultsAreCounted(t *testing.T) {
 	}
 }
 
+// TestShareCountsTheMembersTogether: one member may have what another lacks, and
+// what two have is duplicated.
+func TestShareCountsTheMembersTogether(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		members          int
+		fault            func(int) int
+		lost, duplicated uint64
+	}{
+		{"one", 1, nil, 0, 0},
+		{"loss", 1, func(n int) int { return -b2i(n%100 == 7) }, 10, 0},
+		{"a broker that shares nothing", 2, nil, 0, 1000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newSink(t)
+			k.fault = c.fault
+			cfg := testConfig(k)
+			cfg.QoS, cfg.Share, cfg.Subscribers, cfg.Topics = 1, true, c.members, 2
+			rep, err := PubSub(t.Context(), "share", cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rep.Mode != "share" || rep.Expected != 1000 || rep.Received != 1000-c.lost || rep.Lost != c.lost || rep.Duplicated != c.duplicated || rep.OK() != (c.lost == 0) {
+				t.Errorf("%+v", rep)
+			}
+		})
+	}
+	p := newPlan(Config{Share: true, Subscribers: 3, Publishers: 1, Topics: 2})
+	for i, filters := range p.filters {
+		if len(filters) != 2 || !strings.HasPrefix(filters[0], "$share/bench-") || filters[0] != p.filters[0][0] {
+			t.Errorf("member %d subscribes to %v", i, filters)
+		}
+	}
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1

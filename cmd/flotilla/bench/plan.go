@@ -41,6 +41,9 @@ type Config struct {
 	Durable bool
 	// Retain sets the flag on publishes.
 	Retain bool
+	// Share makes all subscribers members of one share of each topic: a message
+	// goes to one of them.
+	Share bool
 	// Version, Username and Password of all connections.
 	Version  mqtt.Version
 	Username string
@@ -138,6 +141,12 @@ func newPlan(c Config) *plan {
 	}
 	p.filters, p.follow = make([][]string, c.Subscribers), make([][]uint32, c.Subscribers)
 	for i := range p.filters {
+		if c.Share {
+			for t := range c.Topics {
+				p.filters[i] = append(p.filters[i], "$share/"+p.clientPrefix()+"/"+p.topic(t))
+			}
+			continue
+		}
 		for _, t := range deal(i, c.Subscribers, c.Topics) {
 			p.filters[i] = append(p.filters[i], p.topic(t))
 			p.follow[i] = append(p.follow[i], byTopic[t]...)

@@ -22,6 +22,7 @@ type run struct {
 	clock clock
 	pubs  []*publisher
 	subs  []*subscriber
+	board *board // with Share
 	phase atomic.Pointer[string]
 }
 
@@ -34,8 +35,13 @@ func PubSub(ctx context.Context, mode string, cfg Config) (*Report, error) {
 	}
 	r := &run{plan: newPlan(cfg), clock: clock{time.Now()}}
 	r.enter("connecting")
+	if cfg.Share {
+		r.board = newBoard(len(r.streams))
+	}
 	for i := range cfg.Subscribers {
-		r.subs = append(r.subs, newSubscriber(r.plan, i, r.clock))
+		s := newSubscriber(r.plan, i, r.clock)
+		s.board, s.last = r.board, map[uint32]uint64{}
+		r.subs = append(r.subs, s)
 	}
 	for i := range cfg.Publishers {
 		r.pubs = append(r.pubs, newPublisher(r.plan, i, r.clock))
@@ -177,6 +183,11 @@ func (r *run) awaitDeliveries(ctx context.Context) time.Time {
 			possible += sent[id]
 		}
 	}
+	if r.board != nil {
+		for _, n := range sent {
+			possible += n
+		}
+	}
 	last, since := r.received(), time.Now()
 	for last < possible && time.Since(since) < r.Drain && ctx.Err() == nil {
 		wait(ctx, 5*time.Millisecond)
@@ -228,7 +239,13 @@ func (r *run) count(mode string) *Report {
 		rep.Reconnects += s.lost.Load()
 		deliveries = append(deliveries, s.delivery)
 		for _, id := range r.follow[i] {
-			expected, lost := s.lostOf(id, sent[id], open[id])
+			expected, lost := lostOf(&s.seen[id-s.first], sent[id], open[id])
+			rep.Expected, rep.Lost = rep.Expected+expected, rep.Lost+lost
+		}
+	}
+	if r.board != nil {
+		for id := range r.board.seen {
+			expected, lost := lostOf(&r.board.seen[id], sent[uint32(id)], open[uint32(id)])
 			rep.Expected, rep.Lost = rep.Expected+expected, rep.Lost+lost
 		}
 	}
@@ -236,9 +253,8 @@ func (r *run) count(mode string) *Report {
 	return rep
 }
 
-// lostOf counts what a subscriber should have got of a stream, and did not.
-func (s *subscriber) lostOf(id uint32, sent uint64, open []uint64) (expected, lost uint64) {
-	g := &s.seen[id-s.first]
+// lostOf counts what should have come of a stream, and did not.
+func lostOf(g *gaps, sent uint64, open []uint64) (expected, lost uint64) {
 	got := g.count()
 	for _, seq := range open {
 		if g.has(seq) {

@@ -18,8 +18,10 @@ type subscriber struct {
 	warm     int64
 	first    uint32 // id of seen[0]
 	seen     []gaps // by stream id; those that it does not follow stay empty
+	board    *board // of a share; nil: every subscriber gets everything
 	delivery *hdrhistogram.Histogram
-	received atomic.Uint64 // different messages
+	received atomic.Uint64     // different messages
+	last     map[uint32]uint64 // of a share: the highest number per stream
 	// The reader's own until it has ended:
 	duplicated, unordered, foreign uint64
 }
@@ -71,6 +73,10 @@ func subscribe(ctx context.Context, c *mqttc.Client, filters []string, qos byte)
 // onMessage runs on the reader.
 func (s *subscriber) onMessage(_ *mqttc.Client, p *mqtt.Publish) {
 	h, ok := readHeader(p.Payload)
+	if s.board != nil {
+		s.onShared(&h, ok)
+		return
+	}
 	if !ok || h.run != s.plan.run || h.stream < s.first || int(h.stream-s.first) >= len(s.seen) {
 		s.foreign++
 		return
@@ -82,6 +88,26 @@ func (s *subscriber) onMessage(_ *mqttc.Client, p *mqtt.Publish) {
 	case late:
 		s.unordered++
 	}
+	s.received.Add(1)
+	if h.at >= s.warm {
+		record(s.delivery, s.clock.now()-h.at)
+	}
+}
+
+// onShared counts a message that one member of the share gets.
+func (s *subscriber) onShared(h *header, ok bool) {
+	if !ok || h.run != s.plan.run || int(h.stream) >= len(s.plan.streams) {
+		s.foreign++
+		return
+	}
+	if !s.board.add(h.stream, h.seq) {
+		s.duplicated++
+		return
+	}
+	if s.last[h.stream] > h.seq {
+		s.unordered++ // at this member: between members there is no order
+	}
+	s.last[h.stream] = max(s.last[h.stream], h.seq)
 	s.received.Add(1)
 	if h.at >= s.warm {
 		record(s.delivery, s.clock.now()-h.at)
