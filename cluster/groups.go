@@ -160,7 +160,9 @@ func (n *Node) onShardLeader(r *shardReplica, leading bool, term uint64) {
 		return
 	}
 	n.lg.Debug("leads a shard", zap.Uint32("group", r.id), zap.Uint64("term", term))
-	n.leads[r.id].Store(n.startLead(r, term))
+	l := n.startLead(r, term)
+	n.leads[r.id].Store(l)
+	l.origins.kick() // what was applied between the two told nobody
 	for _, l := range n.allLanes() {
 		if l.shard == r.id {
 			l.leaderChanged()

@@ -102,6 +102,7 @@ func (l *lead) duties(ctx context.Context) {
 			l.keepTime()
 		case <-tick.C:
 			l.keepTime()
+			l.origins.kick() // a look, in case that a kick was lost with a change of leader
 			l.checkpoint()
 			l.feed.retryUnsynced()
 			l.followView(false)

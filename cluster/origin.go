@@ -50,6 +50,7 @@ type originPump struct {
 
 	mu      sync.Mutex
 	items   []originItem // by sequence: what was read and is not forgotten
+	high    uint64       // of items, now or before: what is below and not there is done
 	open    int          // the first of items that is not confirmed
 	closed  int          // how many of items the machine has forgotten
 	flying  int          // how many are under way, and their bytes
@@ -265,7 +266,10 @@ func (p *originPump) start(seq uint64, size int, gated bool) bool {
 	defer p.mu.Unlock()
 	i, known := p.findLocked(seq)
 	switch {
+	case !known && seq <= p.high:
+		return false // done between the read of the page and now
 	case !known:
+		p.high = seq
 		p.items = append(p.items, originItem{seq: seq, bytes: size, state: originSent})
 		if gated {
 			p.gated = append(p.gated, seq)
