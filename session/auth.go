@@ -92,7 +92,7 @@ func (AllowAll) MaySubscribe(*Identity, string, byte) bool { return true }
 func (AllowAll) MayReceive(*Identity, []byte) bool { return true }
 
 // authenticate finds out who the client is and sets c.ident.
-func (c *Conn) authenticate(ctx context.Context, cn *mqtt.Connect, id string, ack *mqtt.Connack) error {
+func (c *Conn) authenticate(cn *mqtt.Connect, id string, ack *mqtt.Connack) error {
 	cr := &Credentials{
 		ClientID: id, Username: cn.Username, HasUsername: cn.HasUsername, Password: cn.Password, HasPassword: cn.HasPassword,
 		Version: cn.Version, Peer: c.meta.Peer, Listener: c.meta.Listener, Transport: c.meta.Transport, CommonName: c.meta.CommonName,
@@ -101,9 +101,11 @@ func (c *Conn) authenticate(ctx context.Context, cn *mqtt.Connect, id string, ac
 	var p Principal
 	var err error
 	if cn.AuthMethod != "" {
-		p, err = c.enhanced(ctx, cn, cr, ack)
+		p, err = c.enhanced(cn, cr, ack)
 	} else {
+		ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.BackendTimeout)
 		p, err = c.srv.cfg.Authenticator.Authenticate(ctx, cr)
+		cancel()
 	}
 	c.srv.countAuth(cn, err)
 	if err != nil {
@@ -133,19 +135,23 @@ func (s *Server) countAuth(cn *mqtt.Connect, err error) {
 	s.m.auth.WithLabelValues(what, how).Inc()
 }
 
-// enhanced runs the exchange of an authentication method until it has
-// succeeded.
-func (c *Conn) enhanced(ctx context.Context, cn *mqtt.Connect, cr *Credentials, ack *mqtt.Connack) (Principal, error) {
+// enhanced runs the exchange of an authentication method until it has succeeded.
+// The hook has its time for each step; the client has that to CONNECT for all.
+func (c *Conn) enhanced(cn *mqtt.Connect, cr *Credentials, ack *mqtt.Connack) (Principal, error) {
 	if c.srv.cfg.EnhancedAuth == nil { // v5:MQTT-4.12.0-1
 		return Principal{}, ErrBadAuthMethod
 	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.BackendTimeout)
 	ex, err := c.srv.cfg.EnhancedAuth.Begin(ctx, cn.AuthMethod, cr)
+	cancel()
 	if err != nil {
 		return Principal{}, err
 	}
 	data := cn.AuthData
 	for {
+		ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.BackendTimeout)
 		reply, done, p, err := ex.Step(ctx, data)
+		cancel()
 		if err != nil {
 			return Principal{}, err
 		}

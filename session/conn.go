@@ -179,6 +179,9 @@ func (c *Conn) closeLocked(why cause) {
 	}
 	c.held = false
 	c.cancel()
+	if c.quiet != nil {
+		c.quiet.Broadcast()
+	}
 	// Neither call blocks. What is being written has to end soon, too.
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.CloseTimeout))
 	c.flushLocked()

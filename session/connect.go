@@ -40,11 +40,9 @@ func (c *Conn) handshake() bool {
 	c.srv.m.received[mqtt.TypeConnect].Inc()
 	c.inBytes += c.rd.Size()
 	c.setVersion(cn.Version)
-	ctx, cancel := context.WithTimeout(c.ctx, cfg.BackendTimeout)
-	defer cancel()
-	ack, err := c.admit(ctx, cn)
+	ack, err := c.admit(cn)
 	if err == nil {
-		err = c.attach(ctx, cn, ack)
+		err = c.attach(cn, ack)
 	}
 	if err != nil {
 		c.reject(connectCode(err), err)
@@ -67,7 +65,7 @@ func (c *Conn) setVersion(v mqtt.Version) {
 
 // admit checks what can be checked without the cluster and returns the CONNACK
 // to be.
-func (c *Conn) admit(ctx context.Context, cn *mqtt.Connect) (*mqtt.Connack, error) {
+func (c *Conn) admit(cn *mqtt.Connect) (*mqtt.Connack, error) {
 	cfg := &c.srv.cfg
 	c.problemInfo = cn.RequestProblemInfo
 	c.maxPacket = cn.MaximumPacketSize
@@ -102,7 +100,7 @@ func (c *Conn) admit(ctx context.Context, cn *mqtt.Connect) (*mqtt.Connack, erro
 	}
 	c.cleanStart = cn.CleanStart
 	c.setKeepAlive(cn, ack)
-	if err := c.authenticate(ctx, cn, id, ack); err != nil {
+	if err := c.authenticate(cn, id, ack); err != nil {
 		return nil, err
 	}
 	return ack, c.checkWill(cn.Will)
@@ -160,8 +158,10 @@ func (c *Conn) expiry(cn *mqtt.Connect) uint32 {
 }
 
 // attach asks the cluster for the session and makes this its live connection.
-func (c *Conn) attach(ctx context.Context, cn *mqtt.Connect, ack *mqtt.Connack) error {
+func (c *Conn) attach(cn *mqtt.Connect, ack *mqtt.Connack) error {
 	s := c.srv
+	ctx, cancel := context.WithTimeout(c.ctx, s.cfg.BackendTimeout)
+	defer cancel()
 	req := ConnectRequest{
 		Key:   command.SessionKey{Tenant: c.ident.Tenant, ClientID: c.ident.ClientID},
 		Token: randomToken(), CleanStart: cn.CleanStart, ExpiryS: c.expiry(cn),
@@ -308,9 +308,7 @@ func (c *Conn) refuseInput(err error) {
 		return
 	}
 	c.setVersion(c.rd.Version())
-	if r, ok := any(c.rd).(interface{ PeerMaxPacketSize() uint32 }); ok {
-		c.maxPacket = r.PeerMaxPacketSize()
-	}
+	c.maxPacket = c.rd.PeerMaxPacketSize()
 	c.problemInfo = true
 	c.reject(e.Code, err)
 }
