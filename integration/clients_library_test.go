@@ -85,6 +85,7 @@ func libraryChecks(t *testing.T, s *clientSite, l clientLibrary) {
 		}
 	}
 	run("retained", func(t *testing.T) { libRetained(t, l, pub, sub) })
+	run("shared", func(t *testing.T) { libShared(t, l, pub, sub) })
 	run("takeover", func(t *testing.T) { libTakeover(t, l, pub, sub) })
 	for scheme, pair := range map[string][2]string{
 		"ws": {s.pub.MQTTAddr(), s.sub.MQTTAddr()}, "mqtts": {s.pubTLS, s.subTLS}, "wss": {s.pubTLS, s.subTLS},
@@ -208,6 +209,39 @@ func libSession(t *testing.T, l clientLibrary, pub, sub string, qos byte) {
 	libPayloads(t, fresh, "fence")
 	fresh.disconnect(t)
 	p.disconnect(t)
+}
+
+// libShared has a member on each node: every message comes to one of them.
+func libShared(t *testing.T, l clientLibrary, pub, sub string) {
+	topic := clientName(t, "s")
+	a, b := l.open(t, libDial{url: pub, id: clientName(t, "a")}), l.open(t, libDial{url: sub, id: clientName(t, "b")})
+	p := l.open(t, libDial{url: pub, id: clientName(t, "p")})
+	for _, c := range []libClient{a, b} {
+		if got := c.subscribe(t, "$share/group/"+topic, 2); got != 2 {
+			t.Fatalf("granted QoS %d, want 2", got)
+		}
+	}
+	const n = 30
+	for i := range n {
+		p.publish(t, topic, fmt.Sprint(i), byte(i%2)+1, false)
+	}
+	count, late := map[string]int{}, time.After(libWait)
+	for total := 0; total < n; total++ {
+		select {
+		case m := <-a.inbox():
+			count[m.payload]++
+		case m := <-b.inbox():
+			count[m.payload]++
+		case <-late:
+			t.Fatalf("%d messages of %d within %v", total, n, libWait)
+		}
+	}
+	if len(count) != n {
+		t.Errorf("%d different messages of %d: %v", len(count), n, count)
+	}
+	for _, c := range []libClient{a, b, p} {
+		c.disconnect(t)
+	}
 }
 
 func libTakeover(t *testing.T, l clientLibrary, pub, sub string) {

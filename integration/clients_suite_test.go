@@ -193,7 +193,7 @@ func pahoPythonChecks(t *testing.T, s *clientSite) {
 	if python == "" {
 		needClient(t, fmt.Errorf("no Python 3 has the Paho client (Debian: python3-paho-mqtt)"))
 	}
-	runScript(t, 45, python, filepath.Join("clients", "python", "check.py"),
+	runScript(t, 52, python, filepath.Join("clients", "python", "check.py"),
 		"--pub", s.pub.MQTTAddr(), "--sub", s.sub.MQTTAddr(), "--tls", s.subTLS, "--ca", s.caFile)
 }
 
@@ -213,8 +213,8 @@ func mqttJSChecks(t *testing.T, s *clientSite) {
 		}}
 	}
 	atOnce(t, []clientCheck{
-		check("TCP", "mqtt", "", s.pub.MQTTAddr(), s.sub.MQTTAddr(), 45, ""),
-		check("WebSocket", "ws", "/mqtt", s.pub.MQTTAddr(), s.sub.MQTTAddr(), 45, ""),
+		check("TCP", "mqtt", "", s.pub.MQTTAddr(), s.sub.MQTTAddr(), 50, ""),
+		check("WebSocket", "ws", "/mqtt", s.pub.MQTTAddr(), s.sub.MQTTAddr(), 50, ""),
 		check("TLS", "mqtts", "", s.pubTLS, s.subTLS, 3, "transport"),
 		check("secure WebSocket", "wss", "/mqtt", s.pubTLS, s.subTLS, 3, "transport"),
 	})

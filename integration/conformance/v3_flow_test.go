@@ -226,3 +226,74 @@ func TestLostMajority_v311_MQTT_4_8_0_2(t *testing.T) {
 		}
 	}
 }
+
+// TestLastWords: what was sent in front of DISCONNECT counts, even if nobody waits for the answers.
+func TestLastWords_v311_MQTT_3_3_4_1(t *testing.T) {
+	t.Parallel()
+	for _, v := range olds() {
+		sub := connect(t, v)
+		topic := own("a")
+		sub.subscribe(topic, 2)
+		for _, packet := range []string{"30 [('%s') 'last']", "32 [('%s') 0001 'last']", "34 [('%s') 0002 'last'] 6202 0002"} {
+			c := connect(t, v, will(topic, "never"))
+			c.send(packet+" E000", topic)
+			c.abort()
+			sub.payloads("last")
+		}
+		sub.quiet()
+	}
+}
+
+// TestRequestsInOneWrite: they take effect in their order.
+func TestRequestsInOneWrite_v311_MQTT_3_10_4_2_MQTT_4_6_0_5(t *testing.T) {
+	t.Parallel()
+	for _, v := range olds() {
+		c := connect(t, v)
+		topic := own("a")
+		c.send("32 [('%[1]s') 0001 '0'] 82 [0002 ('%[1]s') 01] 32 [('%[1]s') 0003 '1'] A2 [0004 ('%[1]s')] 32 [('%[1]s') 0005 '2'] 82 [0006 ('%[1]s') 01] 32 [('%[1]s') 0007 '3']", topic)
+		var answers, messages []string
+		for len(answers) < 7 || len(messages) < 2 {
+			switch p := c.next().(type) {
+			case *mqtt.Publish:
+				c.acknowledge(p)
+				messages = append(messages, string(p.Payload))
+			default:
+				answers = append(answers, fmt.Sprintf("%02X%d", c.frame[0], c.frame[3]))
+			}
+		}
+		if got := strings.Join(answers, " "); got != "401 902 403 B04 405 906 407" {
+			t.Errorf("%s: answers %s, want them in the order of the requests", v, got)
+		}
+		if got := strings.Join(messages, " "); got != "1 3" {
+			t.Errorf("%s: messages %s, want 1 and 3", v, got)
+		}
+		c.quiet()
+	}
+}
+
+// TestSlowBytes: a byte now and then is no packet, so that the keep alive ends such a connection.
+func TestSlowBytes_v311_MQTT_3_1_2_24(t *testing.T) {
+	t.Parallel()
+	c := connect(t, v311, func(s *setup) { s.KeepAlive = 1 })
+	begin := time.Now()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = c.in.ReadByte()
+	}()
+	tick := time.NewTicker(300 * time.Millisecond)
+	defer tick.Stop()
+	packet := bytesOf("30 [('%s') '%s']", own("a"), strings.Repeat("x", 100))
+	for _, b := range packet {
+		select {
+		case <-ended:
+			if after := time.Since(begin); after < 1400*time.Millisecond {
+				t.Errorf("ended after %v, want 1.5 s", after)
+			}
+			return
+		case <-tick.C:
+			_, _ = c.nc.Write([]byte{b})
+		}
+	}
+	t.Errorf("the connection stands after %v without a whole packet", time.Since(begin))
+}

@@ -73,6 +73,8 @@ func TestQoS2Inbound_v311_MQTT_4_3_3_2_MQTT_2_3_1_6_MQTT_3_3_4_1(t *testing.T) {
 			pub.exactly("50 02 0102")
 			pub.send("3C [('%s') 0102 'one']", topic) // PUBREC was lost
 			pub.exactly("50 02 0102")
+			pub.send("34 [('%s') 0102 'one']", topic) // and whoever forgets DUP repeats it all the same
+			pub.exactly("50 02 0102")
 			pub.send("62 02 0102")
 			pub.exactly("70 02 0102")
 			pub.send("62 02 0102") // PUBCOMP was lost

@@ -69,7 +69,7 @@ func TestCleanSession_v311_MQTT_3_1_2_6_MQTT_3_1_4_3_MQTT_3_2_2_1(t *testing.T) 
 
 func TestSessionPresent_v311_MQTT_3_2_2_2_MQTT_3_2_2_3(t *testing.T) {
 	t.Parallel()
-	c := dial(t, v311)
+	var c *client
 	id := own("c")
 	for i, want := range []string{"00", "01", "01"} {
 		c = dial(t, v311)

@@ -130,6 +130,17 @@ async function checkTakeover(version) {
   })
 }
 
+// A member on each node: every message comes to one of them.
+async function checkShared(version) {
+  const topic = unique('sh')
+  await using([open(env.pub, version), open(env.sub, version), open(env.pub, version)], async (a, b, p) => {
+    b.messages = a.messages // one queue for the group
+    for (const c of [a, b]) same('granted QoS', await c.subscribe(`$share/group/${topic}`, { qos: 2 }), 2)
+    for (const i of count(20)) await p.publish(topic, i, { qos: 1 + (i % 2) })
+    same('messages of the group', payloads(await a.receive(20)).sort((x, y) => x - y), count(20))
+  })
+}
+
 async function checkLarge(version) {
   const topic = unique('l')
   const text = '0123456789abcdef'.repeat((900 * 1024) / 16)
@@ -248,6 +259,7 @@ function* checks() {
     yield [`${v} retained`, () => checkRetained(v)]
     yield [`${v} takeover`, () => checkTakeover(v)]
     yield [`${v} large`, () => checkLarge(v)]
+    yield [`${v} shared`, () => checkShared(v)]
     yield [`${v} transport`, () => checkTransport(v)]
   }
   yield ['5 properties', checkProperties]

@@ -129,6 +129,17 @@ def check_takeover(env, v):
     old.kill()
 
 
+def check_shared(env, v):
+    topic = unique("sh")
+    with Client(env.pub, v) as a, Client(env.sub, v) as b, Client(env.pub, v) as p:
+        b.messages = a.messages  # one queue for the group
+        for c in (a, b):
+            expect("granted QoS", c.subscribe("$share/group/" + topic, 2), 2)
+        for i in range(20):
+            p.publish(topic, str(i), 1 + i % 2)
+        expect("messages of the group", sorted(payloads(a.receive(20)), key=int), [str(i) for i in range(20)])
+
+
 def check_large(env, v):
     topic, text = unique("l"), "0123456789abcdef" * (900 * 1024 // 16)
     with Client(env.sub, v) as s, Client(env.pub, v) as p:
@@ -264,6 +275,7 @@ def checks(env):
         yield v + " retained", check_retained, (env, v)
         yield v + " takeover", check_takeover, (env, v)
         yield v + " large", check_large, (env, v)
+        yield v + " shared", check_shared, (env, v)
         yield v + " WebSocket", lambda e, w: check_transport(e, w, target=e.sub, transport="websockets"), (env, v)
         if env.tls:
             yield v + " TLS", lambda e, w: check_transport(e, w, target=e.tls, tls=e.ca), (env, v)
