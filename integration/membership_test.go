@@ -101,8 +101,8 @@ func (g *growth) step(what string, replicas int, members string, f func()) {
 	}
 }
 
-// TestMembership grows a cluster of one node under traffic to three and more and takes a node out; the full form also removes
-// one that is dead and replaces one: nothing is lost, nothing comes twice with QoS 2, every group has its three replicas again. I28.
+// TestMembership grows a cluster under traffic and takes a node out; the full form begins with one node and also removes one that
+// is dead and replaces one: nothing is lost, nothing comes twice with QoS 2, every group has its three replicas again. I28.
 func TestMembership(t *testing.T) {
 	long(t)
 	seed := newSeed(t)
@@ -110,26 +110,20 @@ func TestMembership(t *testing.T) {
 	if fullScenario() {
 		interval = 4 * time.Millisecond // eight publishers: 2,000 messages a second
 	}
-	c := harness.Start(t, harness.Options{})
-	n1 := c.Nodes[0]
-	n2, n3, n4 := c.Add(t), c.Add(t), c.Add(t)
-	all := []*harness.Node{n2, n3, n4}
+	nodes := 3
 	if fullScenario() {
-		all = append(all, c.Add(t))
+		nodes = 1
+	}
+	c := harness.Start(t, harness.Options{Nodes: nodes})
+	for len(c.Nodes) < nodes+1 || fullScenario() && len(c.Nodes) < 5 {
+		c.Add(t)
 	}
 	g := &growth{t: t, c: c, tr: newTraffic(t, clusterEndpoints(c), seed, mixedPlan(interval))}
-	start := func(nodes ...*harness.Node) func() {
-		return func() {
-			for _, n := range nodes {
-				n.Start(t)
-			}
-		}
-	}
-	g.step("grow from one to three", 3, "n1 n2 n3", start(n2, n3))
 	if fullScenario() {
-		g.full(all, start)
+		g.full()
 	} else {
-		g.step("grow from three to four", 3, "n1 n2 n3 n4", start(n4))
+		n1, n2, n4 := c.Nodes[0], c.Nodes[1], c.Nodes[3]
+		g.step("grow from three to four", 3, "n1 n2 n3 n4", func() { n4.Start(t) })
 		g.step("remove a node that lives", 3, "n1 n3 n4", func() { member(t, n1, "node", "remove", "n2", "-y", "--wait") })
 		c.Forget(t, n2)
 	}
@@ -140,10 +134,18 @@ func TestMembership(t *testing.T) {
 	c.WaitAgreement(t, 60*time.Second)
 }
 
-// full are the further steps of the full form: five nodes, one taken out alive, one dead, one replaced.
-func (g *growth) full(all []*harness.Node, start func(...*harness.Node) func()) {
-	t, c, n1 := g.t, g.c, g.c.Nodes[0]
-	n2, n3, n4, n5 := all[0], all[1], all[2], all[3]
+// full are the steps of the full form: one node, three, five, one taken out alive, one dead, one replaced.
+func (g *growth) full() {
+	t, c := g.t, g.c
+	n1, n2, n3, n4, n5 := c.Nodes[0], c.Nodes[1], c.Nodes[2], c.Nodes[3], c.Nodes[4]
+	start := func(nodes ...*harness.Node) func() {
+		return func() {
+			for _, n := range nodes {
+				n.Start(t)
+			}
+		}
+	}
+	g.step("grow from one to three", 3, "n1 n2 n3", start(n2, n3))
 	g.step("grow from three to five", 3, "n1 n2 n3 n4 n5", start(n4, n5))
 	g.step("drain and remove a node that lives", 3, "n1 n3 n4 n5", func() {
 		member(t, n1, "node", "drain", "n2", "-y", "--wait")

@@ -24,7 +24,7 @@ import (
 // member, none goes twice with QoS 2, the share never stands still for long. I16, and the rules of TestFailover.
 func TestSharesUnderKills(t *testing.T) {
 	long(t)
-	kills, alls, pauses := 3, 1, 1
+	kills, alls, pauses := 2, 1, 0
 	if fullScenario() {
 		kills, alls, pauses = 20, 3, 3
 	}

@@ -251,12 +251,13 @@ func TestWillsOfAKilledNode(t *testing.T) {
 	now.settle("back")
 }
 
-// TestWillsDelayed: with a will delay of 5 s, clients that are back on another node in time leave no will, the others one each;
+// TestWillsDelayed: with a will delay of 5 s (3 s in the short form), clients that are back on another node in time leave no will, the others one each;
 // those that came back and disconnected with 0x00 never leave any. I15.
 func TestWillsDelayed(t *testing.T) {
 	long(t)
 	count := sized(t, "FLOTILLA_WILL_CLIENTS", 150, 1000)
-	const delay = 5
+	delay := uint32(sized(t, "FLOTILLA_WILL_DELAY", 3, 5))
+	delayed := time.Duration(delay) * time.Second
 	c := harness.Start(t, harness.Options{Nodes: 3})
 	victim := c.Nodes[2]
 	w := newWills(t, c, "delayed")
@@ -285,14 +286,14 @@ func TestWillsDelayed(t *testing.T) {
 		return nil
 	})
 	back := time.Since(killed)
-	if back > 5*time.Second+delay*time.Second {
+	if back > 5*time.Second+delayed {
 		t.Fatalf("the machine is too slow for this test: half of %d clients needed %v to come back", count, back)
 	}
 	w.expect("client", 1, count, 2)
 	w.arrived(willTimeout)
 	all := time.Since(killed)
-	if all < delay*time.Second {
-		t.Errorf("the wills came %v after the kill, before their delay of %d s", all, delay)
+	if all < delayed {
+		t.Errorf("the wills came %v after the kill, before their delay of %v", all, delayed)
 	}
 	t.Logf("%d of %d clients were back %v after the kill; the last will of the others came %v after it", count/2, count, back.Round(time.Millisecond), all.Round(time.Millisecond))
 	for i := 0; i < count; i += 2 {
@@ -301,7 +302,7 @@ func TestWillsDelayed(t *testing.T) {
 		}
 	}
 	victim.Start(t)
-	pause(t.Context(), delay*time.Second+time.Second) // no state shows that a will will never come
+	pause(t.Context(), delayed+time.Second) // no state shows that a will will never come
 	w.settle("back")
 }
 
