@@ -195,6 +195,8 @@ func freePort() (string, error) {
 }
 
 // knownBug skips a test that fails for a reason that is not its own. The table of statements shows the reason.
+//
+//lint:ignore U1000 there is not always one
 func knownBug(t *testing.T, why string) {
 	t.Helper()
 	t.Skip("known bug: " + why)

@@ -39,9 +39,15 @@ func TestWillIsPublished_v5_MQTT_3_1_2_7_MQTT_3_1_2_8(t *testing.T) {
 		"disconnect 0x80":      func(c *client) { c.put(&mqtt.Disconnect{Code: mqtt.UnspecifiedError}) },
 		"disconnect 0x82":      func(c *client) { c.put(&mqtt.Disconnect{Code: mqtt.ProtocolError}) },
 		"takeover":             func(c *client) { connect(t, v5, as(c.id)) },
+		"takeover and resume":  func(c *client) { connect(t, v5, as(c.id), durable) },
+		"keep alive":           func(c *client) { c.expectDisconnect(mqtt.KeepAliveTimeout) },
 	}
 	for name, end := range ends {
-		c := connect(t, v5, will(topic, name))
+		c := connect(t, v5, will(topic, name), expires(60), func(s *setup) {
+			if name == "keep alive" {
+				s.KeepAlive = 1
+			}
+		})
 		end(c)
 		sub.payloads(name)
 	}
@@ -184,7 +190,7 @@ func TestWillExpiryCountsFromItsPublication(t *testing.T) {
 	t.Parallel()
 	topic := own("w")
 	sub := watch(t, topic, 1)
-	connect(t, v5, durable, will(topic, "x", delay(2), func(w *mqtt.Will) { w.HasExpiry, w.Expiry = true, 1 })).abort()
+	connect(t, v5, durable, will(topic, "x", delay(3), func(w *mqtt.Will) { w.HasExpiry, w.Expiry = true, 2 })).abort()
 	sub.payloads("x")
 }
 
