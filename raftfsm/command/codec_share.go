@@ -30,7 +30,8 @@ func (f *fields) origin(o *OriginKey) {
 }
 
 // AppendShareMember adds the command. Fields: 1 tenant, 2 filter, 3 client id,
-// 4 event, 5 epoch, 6 node, 7 incarnation, 8 room, 9 subscription, 10 origin.
+// 4 event, 5 epoch, 6 node, 7 incarnation, 8 room, 9 subscription, 10 origin, 11 share,
+// 12 held.
 func AppendShareMember(dst []byte, c *ShareMember) []byte {
 	dst, mark := begin(dst, KindShareMember)
 	dst = putString(dst, 1, c.Member.Tenant)
@@ -48,12 +49,14 @@ func AppendShareMember(dst []byte, c *ShareMember) []byte {
 		dst = closeAt(dst, m)
 	}
 	dst = putOrigin(dst, 10, &c.Origin)
+	dst = putUint(dst, 11, c.Share)
+	dst = appendRanges(dst, 12, c.Held)
 	return closeAt(dst, mark)
 }
 
-// Decode reads the payload of a share-member command. It aliases b.
+// Decode reads the payload of a share-member command, reusing c.Held. It aliases b.
 func (c *ShareMember) Decode(b []byte) error {
-	*c = ShareMember{}
+	*c = ShareMember{Held: c.Held[:0]}
 	f := fields{b: b}
 	for f.next() {
 		switch f.num {
@@ -81,13 +84,17 @@ func (c *ShareMember) Decode(b []byte) error {
 			c.Sub = sub
 		case 10:
 			f.origin(&c.Origin)
+		case 11:
+			c.Share = f.uint()
+		case 12:
+			c.Held = f.ranges(c.Held[:0])
 		}
 	}
 	return f.err("share-member")
 }
 
 // AppendShareDeliver adds the command. Fields: 1 tenant, 2 client id, 3 filter,
-// 4 share, 5 seq, 6 message, 7 expiry, 8 origin.
+// 4 share, 5 seq, 6 message, 7 expiry, 8 origin, 9 fence.
 func AppendShareDeliver(dst []byte, c *ShareDeliver) []byte {
 	dst, mark := begin(dst, KindShareDeliver)
 	dst = putString(dst, 1, c.Key.Tenant)
@@ -98,6 +105,7 @@ func AppendShareDeliver(dst []byte, c *ShareDeliver) []byte {
 	dst = putBytes(dst, 6, c.Message)
 	dst = putUint(dst, 7, c.ExpiryMS)
 	dst = putOrigin(dst, 8, &c.Origin)
+	dst = putUint(dst, 9, c.Fence)
 	return closeAt(dst, mark)
 }
 
@@ -123,13 +131,15 @@ func (c *ShareDeliver) Decode(b []byte) error {
 			c.ExpiryMS = f.uint()
 		case 8:
 			f.origin(&c.Origin)
+		case 9:
+			c.Fence = f.uint()
 		}
 	}
 	return f.err("share-deliver")
 }
 
 // AppendShareSettle adds the command. Fields: 1 tenant, 2 filter, 3 client id,
-// 4 share, 5 done, 6 back, 7 origin.
+// 4 share, 5 done, 7 origin. 6 is reserved.
 func AppendShareSettle(dst []byte, c *ShareSettle) []byte {
 	dst, mark := begin(dst, KindShareSettle)
 	dst = putString(dst, 1, c.Member.Tenant)
@@ -137,14 +147,13 @@ func AppendShareSettle(dst []byte, c *ShareSettle) []byte {
 	dst = putString(dst, 3, c.Member.ClientID)
 	dst = putUint(dst, 4, c.Share)
 	dst = appendRanges(dst, 5, c.Done)
-	dst = appendRanges(dst, 6, c.Back)
 	dst = putOrigin(dst, 7, &c.Origin)
 	return closeAt(dst, mark)
 }
 
-// Decode reads the payload of a share-settle command, reusing its slices. It aliases b.
+// Decode reads the payload of a share-settle command, reusing c.Done. It aliases b.
 func (c *ShareSettle) Decode(b []byte) error {
-	*c = ShareSettle{Done: c.Done[:0], Back: c.Back[:0]}
+	*c = ShareSettle{Done: c.Done[:0]}
 	f := fields{b: b}
 	for f.next() {
 		switch f.num {
@@ -158,8 +167,6 @@ func (c *ShareSettle) Decode(b []byte) error {
 			c.Share = f.uint()
 		case 5:
 			c.Done = f.ranges(c.Done[:0])
-		case 6:
-			c.Back = f.ranges(c.Back[:0])
 		case 7:
 			f.origin(&c.Origin)
 		}

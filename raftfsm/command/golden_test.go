@@ -70,13 +70,14 @@ func samples() []sample {
 	share := "$share/workers/a/#"
 	member := ShareMember{
 		Filter: share, Member: ref.SessionKey, Event: ShareJoin, Epoch: 42, Node: "n1", Incarnation: 7, Room: 128,
-		Sub: Subscription{QoS: 2, RetainAsPublished: true, ID: 9}, Origin: OriginKey{Shard: 3, Seq: 300, Low: 299},
+		Sub: Subscription{QoS: 2, RetainAsPublished: true, ID: 9}, Share: 17, Held: []Range{{2, 2}, {9, 12}},
+		Origin: OriginKey{Shard: 3, Seq: 300, Low: 299},
 	}
 	deliver := ShareDeliver{
-		Key: ref.SessionKey, Filter: share, Share: 17, Seq: 1 << 33, Message: body, ExpiryMS: 3_599_500, Origin: OriginKey{Shard: 8, Seq: 1, Low: 1},
+		Key: ref.SessionKey, Filter: share, Share: 17, Seq: 1 << 33, Message: body, ExpiryMS: 3_599_500, Fence: 299, Origin: OriginKey{Shard: 8, Seq: 1, Low: 1},
 	}
 	settle := ShareSettle{
-		Filter: share, Member: ref.SessionKey, Share: 17, Done: []Range{{1, 3}, {5, 5}}, Back: []Range{{4, 4}}, Origin: OriginKey{Shard: 3, Seq: 301, Low: 300},
+		Filter: share, Member: ref.SessionKey, Share: 17, Done: []Range{{1, 3}, {5, 5}}, Origin: OriginKey{Shard: 3, Seq: 301, Low: 300},
 	}
 	replay := Replay{Ref: ref, Filter: "a/#", After: "a/1", Next: "a/3", Last: true, Messages: [][]byte{body, body}}
 	form := Form{ClusterID: "c-1", Nodes: []Node{node, {ID: "n2"}}, Shards: 8, Replicas: 3, Settings: []Setting{{"inbox.overflow", "refuse"}, {"k", ""}}}

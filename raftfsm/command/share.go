@@ -47,12 +47,16 @@ type ShareMember struct {
 	// Room bounds the messages that the member may have unsettled.
 	Room uint16
 	// Sub are the options of a subscription that joins. Its Filter is empty.
-	Sub    Subscription
+	Sub Subscription
+	// Held are the numbers of messages of the share Share that the member still has.
+	// Everything else that it was given, it will not take any more.
+	Share  uint64
+	Held   []Range
 	Origin OriginKey
 }
 
 // ShareDeliver gives a message of a share to a member, in the member's shard.
-// Results: OK (queued, or given back), Duplicate, Invalid.
+// Results: OK (queued, or too late: the share knows), Duplicate, Invalid.
 type ShareDeliver struct {
 	Key    SessionKey // the member
 	Filter string     // the whole filter
@@ -63,17 +67,20 @@ type ShareDeliver struct {
 	Message []byte
 	// ExpiryMS is what remains of the message's expiry interval, 0 if it never expires.
 	ExpiryMS uint64
-	Origin   OriginKey
+	// Fence is the Origin.Seq of the member's event that let the share give it
+	// messages. One with an older fence comes too late.
+	Fence  uint64
+	Origin OriginKey
 }
 
-// ShareSettle tells a share what became of messages that it gave to a member: Done
-// for good, or given back. Results: OK, Duplicate, Invalid.
+// ShareSettle tells a share which messages a member is done with.
+// Results: OK, Duplicate.
 type ShareSettle struct {
-	Filter     string // the whole filter
-	Member     SessionKey
-	Share      uint64
-	Done, Back []Range // numbers in the queue; sorted
-	Origin     OriginKey
+	Filter string // the whole filter
+	Member SessionKey
+	Share  uint64
+	Done   []Range // numbers in the queue; sorted
+	Origin OriginKey
 }
 
 // Replay puts copies of retained messages into an inbox, a page of those that a

@@ -185,8 +185,8 @@ func (s *Shard) disconnect(ss *session) {
 		s.endSession(ss)
 		return
 	}
-	s.tellShares(ss, command.ShareOffline)
 	s.giveBackUnsent(ss)
+	s.tellShares(ss, command.ShareOffline)
 	if ss.expiryS != command.NeverExpires {
 		ss.expiresAt = s.clock + int64(ss.expiryS)*1000
 	}

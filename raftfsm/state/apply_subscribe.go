@@ -113,12 +113,12 @@ func (s *Shard) applyUnsubscribe(c *command.Unsubscribe) command.Result {
 		}
 		u := ss.subs[at]
 		s.countRoute(u, -1)
-		s.dropSub(u)
-		ss.subs = slices.Delete(ss.subs, at, at+1)
-		s.stopReplay(ss, u.filter)
 		if u.route == nil {
 			s.giveBackOf(ss, u.filter)
 		}
+		s.dropSub(u)
+		ss.subs = slices.Delete(ss.subs, at, at+1)
+		s.stopReplay(ss, u.filter)
 		r.Codes[i] = codeSuccess
 	}
 	s.markDirty(ss)
@@ -129,11 +129,12 @@ func (s *Shard) applyUnsubscribe(c *command.Unsubscribe) command.Result {
 // route's counts.
 func (s *Shard) dropSub(u *sub) {
 	ss := u.sess
-	s.subscriptions--
-	s.sum.sub(u.hash())
 	if u.route == nil {
 		s.tellShare(u, command.ShareLeave)
-	} else {
+	}
+	s.subscriptions--
+	s.sum.sub(u.hash())
+	if u.route != nil {
 		s.touchRoute(u.route)
 		u.route.subs--
 		if ss.durable {
@@ -147,5 +148,9 @@ func (s *Shard) dropSub(u *sub) {
 
 func (u *sub) hash() uint64 {
 	h := fold(recordHash(keySub, []byte(u.filter)), u.sess.sid)
-	return fold(fold(h, uint64(u.bits)), uint64(u.id))
+	h = fold(fold(h, uint64(u.bits)), uint64(u.id))
+	if u.route == nil {
+		h = fold(h, u.fence)
+	}
+	return h
 }

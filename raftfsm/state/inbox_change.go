@@ -33,7 +33,7 @@ func (s *Shard) appendEntry(ss *session, m *message, bits entryBits, ids *[]uint
 // finish removes an entry that is done with. Unknown sequences are ignored.
 func (s *Shard) finish(ss *session, seq uint64) {
 	if s.remove(ss, seq) && len(ss.box.holds) > 0 {
-		s.settleHeld(ss, seq, false)
+		s.settleHeld(ss, seq)
 	}
 }
 
@@ -124,7 +124,7 @@ func (s *Shard) receive(ss *session, seq uint64) bool {
 	b.received++
 	s.markDirty(ss)
 	if len(b.holds) > 0 {
-		s.settleHeld(ss, seq, false) // the client has it: no other member may get it
+		s.settleHeld(ss, seq) // the client has it: no other member may get it
 	}
 	return true
 }

@@ -168,7 +168,7 @@ func (s *Shard) loadSub(k, v []byte) error {
 	}
 	r := recordReader{b: v}
 	u := s.newSub(ss, string(k[9:]))
-	u.bits, u.id, u.inStore = subBits(r.uint()), r.u32(), true
+	u.bits, u.id, u.fence, u.inStore = subBits(r.uint()), r.u32(), r.uint(), true
 	s.subscriptions++
 	ss.subs = append(ss.subs, u) // keys come in the order of filters
 	if ss.durable && u.route != nil {

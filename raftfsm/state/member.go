@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 )
 
 // A session that is a member of a share gets the share's messages into its inbox.
 // Its shard decides what becomes of them (they are done, or go back), the share's
-// shard which member they go to. Each that was delivered here is settled once.
+// shard which member they go to. Each event that it tells a share (see tellShare) is a
+// fence, too: it names what the session has, and what arrives later under an older
+// fence is not taken.
 
 // maxShareRoom bounds how many messages of a share a member has at a time.
 const maxShareRoom = 128
@@ -66,46 +67,39 @@ func (b *inbox) dropEmpty() {
 
 // settlement gathers what a command settles with a share for a member.
 type settlement struct {
-	member     command.SessionKey
-	filter     string
-	share      uint64
-	done, back rangeSet
+	member command.SessionKey
+	filter string
+	share  uint64
+	done   rangeSet
 }
 
-// settle notes what became of a message of a share.
-func (s *Shard) settle(member command.SessionKey, filter string, share, num uint64, back bool) {
-	var st *settlement
+// settle notes that a member is done with a message of a share.
+func (s *Shard) settle(member command.SessionKey, h *hold, num uint64) {
 	// A few are looked at: a Tick that settles for many members may make several of one.
 	for i := len(s.settles) - 1; i >= max(0, len(s.settles)-8); i-- {
-		if c := s.settles[i]; c.share == share && c.filter == filter && c.member == member {
-			st = c
-			break
+		if st := s.settles[i]; st.share == h.share && st.filter == h.filter && st.member == member {
+			st.done.add(num)
+			return
 		}
 	}
-	if st == nil {
-		st = &settlement{member: member, filter: filter, share: share}
-		s.settles = append(s.settles, st)
-	}
-	if back {
-		st.back.add(num)
-	} else {
-		st.done.add(num)
-	}
+	st := &settlement{member: member, filter: h.filter, share: h.share}
+	st.done.add(num)
+	s.settles = append(s.settles, st)
 }
 
-// originateSettles ends a command. What it told shares of members goes first: a
-// message that goes back is not given to the same member again when it left.
+// originateSettles tells the shares, at the end of a command or before a session
+// leaves them: what is not done by then goes to others.
 func (s *Shard) originateSettles() {
 	for _, st := range s.settles {
-		c := command.ShareSettle{Filter: st.filter, Member: st.member, Share: st.share, Done: st.done, Back: st.back}
+		c := command.ShareSettle{Filter: st.filter, Member: st.member, Share: st.share, Done: st.done}
 		s.originateCommand(st.member.Tenant, st.filter, command.AppendShareSettle(nil, &c), nil)
 	}
 	clear(s.settles)
 	s.settles = s.settles[:0]
 }
 
-// settleHeld settles an entry that left the inbox or was received, if it belongs to a share.
-func (s *Shard) settleHeld(ss *session, seq uint64, back bool) {
+// settleHeld settles an entry that is finished or received, if it belongs to a share.
+func (s *Shard) settleHeld(ss *session, seq uint64) {
 	b := ss.box
 	for i := range b.holds {
 		h := &b.holds[i]
@@ -113,7 +107,7 @@ func (s *Shard) settleHeld(ss *session, seq uint64, back bool) {
 		if !ok {
 			continue
 		}
-		s.settle(ss.key, h.filter, h.share, h.items[at].num, back)
+		s.settle(ss.key, h, h.items[at].num)
 		h.items = slices.Delete(h.items, at, at+1)
 		if len(h.items) == 0 {
 			b.dropEmpty()
@@ -123,8 +117,8 @@ func (s *Shard) settleHeld(ss *session, seq uint64, back bool) {
 	}
 }
 
-// giveBack takes the held entries that which names out of the inbox and gives them
-// back to their shares.
+// giveBack takes the held entries that which names out of the inbox. The event that
+// follows tells the share what is left; the rest it gives to others.
 func (s *Shard) giveBack(ss *session, which func(h *hold, it held) bool) {
 	b := ss.box
 	if b == nil || len(b.holds) == 0 {
@@ -145,7 +139,6 @@ func (s *Shard) giveBack(ss *session, which func(h *hold, it held) bool) {
 				}
 			}
 			s.remove(ss, it.seq)
-			s.settle(ss.key, h.filter, h.share, it.num, true)
 		}
 		h.items = keep
 	}
@@ -162,7 +155,7 @@ func (s *Shard) giveBackUnsent(ss *session) {
 	s.giveBack(ss, func(_ *hold, it held) bool { return it.seq > ss.box.sentTo || it.qos == 0 })
 }
 
-// giveBackOf gives back what surely was not sent of a share that the session left.
+// giveBackOf gives back what surely was not sent of a share that the session leaves.
 // The rest is finished by the session.
 func (s *Shard) giveBackOf(ss *session, filter string) {
 	if ss.box == nil {
@@ -172,8 +165,9 @@ func (s *Shard) giveBackOf(ss *session, filter string) {
 	s.giveBack(ss, func(h *hold, it held) bool { return h.filter == filter && it.seq > sent })
 }
 
-// settleAll settles everything that a session that ends holds, and tells how much
-// it was. Nobody else may get a QoS 2 message that was perhaps sent (v5:MQTT-4.8.2-5).
+// settleAll ends all holds of a session that ends, and tells how many there were.
+// Nobody else may get a QoS 2 message that was perhaps sent (v5:MQTT-4.8.2-5): that
+// is done. The rest goes to others.
 func (s *Shard) settleAll(ss *session) uint64 {
 	b := ss.box
 	if b == nil || len(b.holds) == 0 {
@@ -184,11 +178,14 @@ func (s *Shard) settleAll(ss *session) uint64 {
 	for i := range b.holds {
 		h := &b.holds[i]
 		for _, it := range h.items {
-			s.settle(ss.key, h.filter, h.share, it.num, it.qos != 2 || it.seq > sent)
+			if it.qos == 2 && it.seq <= sent {
+				s.settle(ss.key, h, it.num)
+			}
 			n++
 		}
 	}
 	b.holds = nil
+	s.originateSettles()
 	return n
 }
 
@@ -206,7 +203,31 @@ func (s *Shard) tellShare(u *sub, event command.ShareEvent) {
 		c.Sub = u.command()
 		c.Sub.Filter = ""
 	}
+	if ss.box != nil {
+		c.Share, c.Held = ss.box.heldOf(u.filter)
+	}
 	s.originateCommand(ss.key.Tenant, u.filter, command.AppendShareMember(nil, &c), nil)
+	s.sum.sub(u.hash())
+	u.fence = s.lastOrigin
+	s.sum.add(u.hash())
+	u.dirty, ss.subsNew = true, true
+	s.markDirty(ss)
+}
+
+// heldOf is what an inbox holds of the youngest share of a filter. An older one is
+// gone, and nobody asks for it.
+func (b *inbox) heldOf(filter string) (share uint64, held rangeSet) {
+	for i := range b.holds {
+		h := &b.holds[i]
+		if h.filter != filter || h.share < share {
+			continue
+		}
+		share, held = h.share, nil
+		for _, it := range h.items {
+			held.add(it.num)
+		}
+	}
+	return share, held
 }
 
 // tellShares tells all shares of a session that it is connected, or not any more.
@@ -218,8 +239,9 @@ func (s *Shard) tellShares(ss *session, event command.ShareEvent) {
 	}
 }
 
-// applyShareDeliver puts a message of a share into the inbox of a member. A member
-// that left or has no connection gives it back at once.
+// applyShareDeliver puts a message of a share into the inbox of a member. For a
+// member that left, lost its connection or got a new one, it comes too late: the event
+// that raised the fence told the share to give it to somebody else.
 func (s *Shard) applyShareDeliver(c *command.ShareDeliver) command.ResultCode {
 	m := &s.cmd.message
 	if err := m.Decode(c.Message); err != nil || len(m.Topic) == 0 || bytes.IndexByte(m.Topic, 0) >= 0 {
@@ -235,9 +257,7 @@ func (s *Shard) applyShareDeliver(c *command.ShareDeliver) command.ResultCode {
 			u = ss.subs[at]
 		}
 	}
-	if u == nil {
-		who := command.SessionKey{Tenant: strings.Clone(c.Key.Tenant), ClientID: c.Key.ClientID}
-		s.settle(who, strings.Clone(c.Filter), c.Share, c.Seq, true)
+	if u == nil || u.fence != c.Fence {
 		return command.OK
 	}
 	qos := min(m.QoS, u.bits.qos())

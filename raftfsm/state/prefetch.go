@@ -80,7 +80,7 @@ func (s *Shard) prefetchSettle(payload []byte) error {
 	if ss == nil || ss.sid != c.Share || ss.box.coldLive() == 0 {
 		return nil
 	}
-	return s.prefetchRanges(ss, c.Done, c.Back)
+	return s.prefetchRanges(ss, c.Done)
 }
 
 func (s *Shard) prefetchRanges(ss *session, lists ...[]command.Range) error {

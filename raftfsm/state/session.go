@@ -102,6 +102,7 @@ type sub struct {
 	sess    *session
 	filter  string
 	route   *route // nil if the filter is shared
+	fence   uint64 // of a shared one: sequence of what its share was told last
 	id      uint32
 	bits    subBits
 	inStore bool // has a record there, perhaps an older one

@@ -40,6 +40,7 @@ type share struct {
 type member struct {
 	client      string
 	epoch       uint64
+	fence       uint64 // of its last event
 	node        string // of its connection, "" for none
 	incarnation uint64
 	room        uint16
@@ -162,10 +163,11 @@ func (s *Shard) memberEvent(ss *session, c *command.ShareMember) {
 		m = &member{client: strings.Clone(c.Member.ClientID), left: true, turn: sh.turn}
 		sh.members = slices.Insert(sh.members, at, m)
 	}
-	if m == nil || c.Event != command.ShareJoin && (m.left || c.Epoch < m.epoch) {
+	if m == nil || c.Event != command.ShareJoin && m.left {
 		return
 	}
-	m.epoch = c.Epoch
+	m.epoch, m.fence = c.Epoch, c.Origin.Seq
+	s.takeBack(ss, m, c)
 	switch c.Event {
 	case command.ShareJoin:
 		if m.left {
@@ -189,6 +191,33 @@ func (s *Shard) memberEvent(ss *session, c *command.ShareMember) {
 		}
 	}
 	s.assign(ss)
+}
+
+// takeBack lets everything wait again that a member was given and does not hold: it
+// will not take it any more.
+func (s *Shard) takeBack(ss *session, m *member, c *command.ShareMember) {
+	sh := ss.share
+	held := rangeSet(c.Held)
+	if c.Share != ss.sid {
+		held = nil
+	}
+	var back []uint64
+	for _, r := range m.assigned {
+		for num := r.From; num <= r.To; num++ {
+			if !held.contains(num) {
+				back = append(back, num)
+			}
+		}
+	}
+	if len(back) > 0 {
+		sh.unpark(m) // what comes back is older
+	}
+	for _, num := range back {
+		m.assigned.remove(num)
+		m.count--
+		sh.assigned--
+		s.requeue(ss, num)
+	}
 }
 
 // setOnline gives a member the connection that an event names. One of a process that
@@ -254,16 +283,13 @@ func (s *Shard) loseMembers(node string, incarnation uint64) {
 	}
 }
 
-// applyShareSettle ends what a member had of messages, and gives the next ones away.
+// applyShareSettle ends what a member is done with, and gives the next ones away.
 func (s *Shard) applyShareSettle(c *command.ShareSettle) command.ResultCode {
 	if c.Origin.Shard != 0 && !s.takeOrigin(&c.Origin) {
 		return command.Duplicate
 	}
 	ss := s.findShare(c.Member.Tenant, c.Filter)
 	if ss == nil || ss.sid != c.Share {
-		for _, r := range c.Back { // nobody is left who could have it
-			s.dropped.SessionEnded += r.To - r.From + 1
-		}
 		return command.OK
 	}
 	at, ok := ss.share.find(c.Member.ClientID)
@@ -274,13 +300,6 @@ func (s *Shard) applyShareSettle(c *command.ShareSettle) command.ResultCode {
 	for _, num := range m.take(c.Done) {
 		ss.share.assigned--
 		s.remove(ss, num)
-	}
-	if len(c.Back) > 0 {
-		ss.share.unpark(m) // what comes back is older
-	}
-	for _, num := range m.take(c.Back) {
-		ss.share.assigned--
-		s.requeue(ss, num)
 	}
 	ss.share.ready.update(m, m.ready())
 	s.dropMember(ss, m)
@@ -299,8 +318,14 @@ func (s *Shard) requeue(ss *session, num uint64) {
 	expiresAt := int64(0)
 	if num >= ss.box.hot {
 		expiresAt = ss.box.at(num).msg.expiresAt
-	} else if c, ok := s.coldAt(ss, num); ok {
-		expiresAt = c.expiresAt
+	} else {
+		// A read under mu, of at most what one member has.
+		if s.fatal = s.readInto(ss.sid, num); s.fatal != nil {
+			return
+		}
+		if c, ok := s.coldAt(ss, num); ok {
+			expiresAt = c.expiresAt
+		}
 	}
 	if expiresAt != 0 && expiresAt <= s.clock { // ticks left it to its member
 		s.dropped.Expired++
@@ -395,7 +420,7 @@ func (ss *session) shareView() ShareView {
 }
 
 // appendShare writes what replicas agree on of a share: bits, sid, next, count, bytes,
-// cursor, back, turn, sticky; and of each member: client id, bits, epoch, node,
+// cursor, back, turn, sticky; and of each member: client id, bits, epoch, fence, node,
 // incarnation, room, QoS, turn, assigned, parked.
 func (ss *session) appendShare(dst []byte) []byte {
 	sh, b := ss.share, ss.box
@@ -406,7 +431,7 @@ func (ss *session) appendShare(dst []byte) []byte {
 	dst = putUvarint(dst, uint64(len(sh.members)))
 	for _, m := range sh.members {
 		dst = putFlag(putBlob(dst, m.client), m.left)
-		dst = putUvarint(putBlob(putUvarint(dst, m.epoch), m.node), m.incarnation)
+		dst = putUvarint(putBlob(putUvarint(putUvarint(dst, m.epoch), m.fence), m.node), m.incarnation)
 		dst = putUvarint(putUvarint(putUvarint(dst, uint64(m.room)), uint64(m.qos)), m.turn)
 		dst = putRanges(putRanges(dst, m.assigned), m.parked)
 	}
@@ -430,7 +455,7 @@ func (s *Shard) loadShare(k, v []byte) error {
 	sh.cursor, sh.back = r.uint(), r.ranges()
 	sh.turn, sh.sticky = r.uint(), r.string()
 	for n := r.uint(); n > 0 && len(r.b) > 0; n-- {
-		m := &member{client: r.string(), left: r.flag(), epoch: r.uint(), node: r.string(), incarnation: r.uint()}
+		m := &member{client: r.string(), left: r.flag(), epoch: r.uint(), fence: r.uint(), node: r.string(), incarnation: r.uint()}
 		m.room, m.qos, m.turn = uint16(r.uint()), byte(r.uint()), r.uint()
 		m.assigned, m.parked = r.ranges(), r.ranges()
 		sh.addLoaded(m)

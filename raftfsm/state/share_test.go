@@ -306,7 +306,7 @@ func TestShareStrategies(t *testing.T) {
 	r.one(command.OK, ack(a, max(in.SentTo, first), first))
 	r.carry()
 	r.want(a, "2:1 3:1")
-	r.one(command.OK, disc(a, command.DisconnectNormal, first)) // what a did not send goes to b
+	r.one(command.OK, disc(a, command.DisconnectNormal, first)) // the rest of a's topic goes to b, in order
 	r.carry()
-	r.want(b, "4:1 6:1 5:1 2:1 3:1")
+	r.want(b, "4:1 6:1 2:1 3:1 5:1")
 }

@@ -118,7 +118,11 @@ func (w *writer) session(ss *session) {
 		for _, u := range ss.subs {
 			if u.dirty {
 				u.dirty, u.inStore = false, true
-				w.set(keySubOf(w.key[:0], ss.sid, u.filter), putUvarint(putUvarint(w.val[:0], uint64(u.bits)), uint64(u.id)))
+				v := putUvarint(putUvarint(w.val[:0], uint64(u.bits)), uint64(u.id))
+				if u.route == nil {
+					v = putUvarint(v, u.fence)
+				}
+				w.set(keySubOf(w.key[:0], ss.sid, u.filter), v)
 			}
 		}
 	}
