@@ -48,20 +48,26 @@ func BenchmarkGroupDial(b *testing.B) {
 	}
 }
 
-// An idle client costs no goroutine here, and few bytes.
+// An idle client costs no goroutine here, and few bytes, on WebSocket, too.
 func TestIdleClientCost(t *testing.T) {
-	p := openClients(t, func(c *ClientConfig) { c.Logger = zap.NewNop() })
-	const n = 200
-	running, before := goroutines(), heap()
-	for range n {
-		mustWrite(t, dialRaw(t, nil, p.Addr()), "\x10")
-		mustAccept(t, p)
-	}
-	waitFor(t, "no goroutine per connection", func() bool { return goroutines() < running+10 })
-	per := (heap() - before) / n // both ends, and the test's own bookkeeping
-	t.Logf("%d bytes per connection", per)
-	if per > 4096 {
-		t.Errorf("%d bytes per connection", per)
+	for _, web := range []bool{false, true} {
+		p := openClients(t, func(c *ClientConfig) { c.Logger = zap.NewNop() })
+		const n = 200
+		running, before := goroutines(), heap()
+		for range n {
+			if web {
+				rawWS(t, nil, p)
+				continue
+			}
+			mustWrite(t, dialRaw(t, nil, p.Addr()), "\x10")
+			mustServe(t, p)
+		}
+		waitFor(t, "no goroutine per connection", func() bool { return goroutines() < running+10 })
+		per := (heap() - before) / n // both ends, and the test's own bookkeeping
+		t.Logf("%d bytes per connection, WebSocket: %v", per, web)
+		if per > 4096 {
+			t.Errorf("%d bytes per connection, WebSocket: %v", per, web)
+		}
 	}
 }
 
