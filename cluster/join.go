@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/transport"
 )
 
 // How a node comes in: it shows its join token to any member, which asks the control leader; the leader commits its
@@ -55,6 +56,8 @@ func (f *formation) joinAt(ctx context.Context, addr string) (bool, error) {
 	say.Joining, say.Token = true, f.cfg.JoinToken
 	peer, err := f.say(ctx, addr, say)
 	switch {
+	case errors.Is(err, transport.ErrRemoved):
+		return false, fmt.Errorf("%w by %s: %w: node %s was removed from that cluster and its id is never used again: start under another --node-id", errRefused, addr, ErrIdentity, f.id.NodeID)
 	case err != nil:
 		return false, err
 	case peer.Self.ID == f.id.NodeID && !peer.Formed:

@@ -81,9 +81,11 @@ func TestGrowAndShrink(t *testing.T) {
 	say("alone")
 
 	nodes := map[string]*cluster.Node{"n1": n1}
+	var n4cfg cluster.Config
 	for _, id := range []string{"n2", "n3", "n4"} {
 		cfg := memberConfig(t, id, n1)
 		if id == "n4" {
+			n4cfg = cfg
 			cfg.Fatal = func(err error) {
 				if !errors.Is(err, cluster.ErrIdentity) {
 					t.Errorf("n4: %v", err)
@@ -118,6 +120,26 @@ func TestGrowAndShrink(t *testing.T) {
 	waitPlaced(t, n1, 3, "n4")
 	stopNode(t, nodes["n4"])
 	say("without n4")
+	// Neither its data directory nor its id comes back.
+	fatal := make(chan error, 1)
+	again := n4cfg
+	again.Fatal = func(err error) {
+		select {
+		case fatal <- err:
+		default:
+		}
+	}
+	old := startNode(t, again)
+	if err := waitErr(t, fatal); !errors.Is(err, cluster.ErrIdentity) {
+		t.Errorf("n4 with its old directory: %v", err)
+	}
+	old.Kill()
+	again.DataDir = t.TempDir()
+	empty := startNode(t, again)
+	if err := waitErr(t, fatal); !errors.Is(err, cluster.ErrIdentity) {
+		t.Errorf("n4 with an empty directory: %v", err)
+	}
+	empty.Kill()
 
 	// One that is dead for good.
 	nodes["n3"].Kill()
@@ -142,6 +164,17 @@ func TestGrowAndShrink(t *testing.T) {
 		t.Errorf("an unknown node: %v", err)
 	}
 	stopNode(t, nodes["n2"])
+}
+
+func waitErr(t testing.TB, ch <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-ch:
+		return err
+	case <-time.After(20 * time.Second):
+		t.Fatal("the node was not refused")
+		return nil
+	}
 }
 
 // TestDrainAndUndrain sends the clients of a node away and takes them back.

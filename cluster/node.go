@@ -13,6 +13,7 @@ import (
 
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/session"
 	"github.com/flotilla-mqtt/flotilla/transport"
 )
@@ -133,9 +134,10 @@ func (n *Node) open(ident *identity) error {
 	}
 	n.id = n.ident.NodeID
 	n.formed.Store(n.ident.Formed)
+	n.control = newControl(n) // the port asks it who may come in
 	n.port, err = transport.OpenClusterPort(transport.ClusterConfig{
 		Network: n.cfg.Network, Addr: n.cfg.ClusterAddr, NodeID: n.id, ClusterID: n.ClusterID, TLS: n.cfg.ClusterTLS,
-		Resolve: n.resolve, Logger: n.lg, Registerer: n.cfg.Registerer,
+		Resolve: n.resolve, Admit: n.admitPeer, Logger: n.lg, Registerer: n.cfg.Registerer,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: cluster-addr: %w", ErrConfig, err)
@@ -149,7 +151,6 @@ func (n *Node) open(ident *identity) error {
 	n.sys, n.limits = newSysTopics(n), newLimits(n)
 	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.sys.tee(n.cfg.Registerer))
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
-	n.control = newControl(n)
 	n.hellos.admit = n.admit
 	if n.cfg.Registerer != nil {
 		n.cfg.Registerer.MustRegister(newStateCollector(n))
@@ -214,7 +215,18 @@ func (n *Node) resolve(id string) (string, bool) {
 
 func (n *Node) dialPeer(ctx context.Context, id string) (net.Conn, error) {
 	conn, _, err := n.port.DialPeer(ctx, id, transport.KindPeer)
+	if errors.Is(err, transport.ErrRemoved) {
+		n.fatal(fmt.Errorf("%w: node %s says that node %s was removed from the cluster: its data directory can be deleted", ErrIdentity, id, n.id))
+	}
 	return conn, err
+}
+
+// admitPeer refuses who was removed, whatever it wants (I25, I31).
+func (n *Node) admitPeer(p transport.PeerInfo) error {
+	if rec := n.control.view().Nodes[p.NodeID]; rec != nil && rec.State == command.NodeRemoved {
+		return transport.ErrRemoved
+	}
+	return nil
 }
 
 // acceptPeers serves peer links and hellos until the port closes.

@@ -52,6 +52,9 @@ func (c *Control) applyAdmit(a *command.Admit) command.ResultCode {
 		if old.Incarnation != 0 || old.State != command.NodeJoining {
 			return command.Invalid
 		}
+		if len(a.TokenHash) > 0 && !c.knowsToken(a.TokenHash) {
+			return command.Denied // somebody else, who has guessed its id
+		}
 		n := *old
 		n.Node = cloneNode(&a.Node)
 		c.edit().Nodes[n.ID] = &n
@@ -63,6 +66,16 @@ func (c *Control) applyAdmit(a *command.Admit) command.ResultCode {
 	n := &NodeInfo{Node: cloneNode(&a.Node), State: command.NodeJoining}
 	c.edit().Nodes[n.ID] = n
 	return command.OK
+}
+
+// knowsToken says that there is a token with a hash, used up or not.
+func (c *Control) knowsToken(hash []byte) bool {
+	for _, t := range c.current().Tokens {
+		if bytes.Equal(t.Hash, hash) && (t.ExpiresAt == 0 || t.ExpiresAt > c.clock) {
+			return true
+		}
+	}
+	return false
 }
 
 // useToken takes one use of the token with a hash.

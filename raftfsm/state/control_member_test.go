@@ -55,6 +55,7 @@ func TestAdmission(t *testing.T) {
 	r.one(command.Denied, admit("n4", []byte("expired")))
 	r.one(command.OK, admit("n4", []byte("secret")))
 	r.one(command.Duplicate, admit("n4", []byte("secret"))) // it crashed before it could note its admission
+	r.one(command.Denied, admit("n4", []byte("guess")))
 	r.one(command.OK, admit("n5", []byte("secret")))
 	r.one(command.Denied, admit("n6", []byte("secret"))) // used up
 	r.reload()
