@@ -28,8 +28,8 @@ type Config struct {
 
 	// MaxConnections refuses clients above it with 0x97 or 3. 0 = no limit (default).
 	MaxConnections int
-	// PendingConnects is the number of handshakes under way; further
-	// connections are closed. Default 1,000.
+	// PendingConnects is the number of handshakes under way. The ports hold to
+	// it; here further connections are closed at twice the number. Default 1,000.
 	PendingConnects int
 
 	// MaxPacketSize in bytes, announced to v5 clients. Default 1 MiB.

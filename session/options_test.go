@@ -229,3 +229,19 @@ func TestConnackFits_v5_MQTT_3_2_2_19_MQTT_3_1_2_24(t *testing.T) {
 		}
 	})
 }
+
+// Nor is the DISCONNECT of a server.
+func TestDisconnectFits_v5_MQTT_3_14_2_3(t *testing.T) {
+	run(t, func(r *rig) {
+		for _, size := range []uint32{20, 30, 200} {
+			c := r.dial(mqtt.V5)
+			c.Connect(t, &mqtt.Connect{ClientID: "c", CleanStart: true, MaximumPacketSize: size})
+			c.MustSend(t, &mqtt.Connect{Version: mqtt.V5, ClientID: "c", CleanStart: true})
+			d := expect[*mqtt.Disconnect](r, c)
+			if n := len(encode(t, mqtt.V5, d)); n > int(size) || (size == 200) != (d.ReasonString != "") {
+				t.Errorf("maximum %d: DISCONNECT of %d bytes, %q", size, n, d.ReasonString)
+			}
+			c.ExpectClosed(t)
+		}
+	})
+}

@@ -33,7 +33,7 @@ func TestReplayResumes(t *testing.T) {
 			for i := range total {
 				r.cl.Publish(retain(fmt.Sprintf("r/%06d", i), "x", 1))
 			}
-			r.cl.Set(func(f *sessiontest.Faults) { f.LoseReplays, f.FailFetches = 3, 1 })
+			r.cl.Set(func(f *sessiontest.Faults) { f.LoseReplays, f.DropReplays, f.FailFetches = 3, 2, 1 })
 			seen := map[string]int{}
 			c, _ := r.durableMax(v, "c", 20)
 			c.Subscribe(t, 1, "r/#")
@@ -60,6 +60,9 @@ func TestReplayResumes(t *testing.T) {
 			}
 			if n := r.cl.Replays(); n > total/100 {
 				t.Errorf("%d pages for %d messages", n, total)
+			}
+			if n := r.cl.Misfits(); n > 3 { // those of which it was not said that they were taken
+				t.Errorf("%d pages began where the replay does not stand", n)
 			}
 		})
 	})
@@ -223,5 +226,43 @@ func TestReplayCountsExpiry_v5_MQTT_3_3_2_5_MQTT_3_3_2_6(t *testing.T) {
 		}
 		c.MustSend(t, &mqtt.Puback{PacketID: m.PacketID})
 		c.ExpectNothing(t, time.Second)
+	})
+}
+
+// While a page is under way, its subscription is not replaced: the page would be
+// taken for the first one of the new replay.
+func TestReplayPageDoesNotMeetItsSuccessor(t *testing.T) {
+	run(t, func(r *rig) {
+		for i := range 100 {
+			r.cl.Publish(retain(fmt.Sprintf("r/%06d", i), "x", 1))
+		}
+		release := r.cl.HoldReplays()
+		c, _ := r.durableMax(mqtt.V5, "c", 20)
+		c.Subscribe(t, 1, "r/#")
+		settle()
+		c.MustSend(t, &mqtt.Subscribe{PacketID: 7, Filters: []mqtt.SubscribeFilter{{Filter: "r/#", QoS: 1}}})
+		c.ExpectNothing(t, time.Second)
+		release()
+		seen := map[string]int{}
+		for len(seen) < 100 {
+			if p, ok := c.MustRecv(t).(*mqtt.Publish); ok {
+				seen[string(p.Topic)]++
+				c.MustSend(t, &mqtt.Puback{PacketID: p.PacketID})
+			}
+		}
+		drainPublishes(t, c)
+		if n := r.cl.Misfits(); n > 0 {
+			t.Errorf("%d pages began where the replay does not stand", n)
+		}
+		// Nor does one that waits keep its connection from ending.
+		release = r.cl.HoldReplays()
+		c.MustSend(t, &mqtt.Subscribe{PacketID: 8, Filters: []mqtt.SubscribeFilter{{Filter: "r/#", QoS: 1}}})
+		expect[*mqtt.Suback](r, c)
+		settle()
+		c.MustSend(t, &mqtt.Subscribe{PacketID: 9, Filters: []mqtt.SubscribeFilter{{Filter: "r/#", QoS: 1}}})
+		settle()
+		c, _ = r.durableMax(mqtt.V5, "c", 20) // takes over
+		release()
+		take(t, c, 100, map[string]int{})
 	})
 }

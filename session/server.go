@@ -109,7 +109,9 @@ func (s *Server) Serve(nc net.Conn, meta Meta) {
 	c.vec, _ = nc.(vectorWriter)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	s.mu.Lock()
-	full := len(s.handshakes) >= s.cfg.PendingConnects
+	// The port counts handshakes of all listeners. It gives a place back a moment
+	// before this end does, and what it has let in must not fail here.
+	full := len(s.handshakes) >= 2*s.cfg.PendingConnects
 	if s.stopped || full {
 		s.mu.Unlock()
 		c.cancel()

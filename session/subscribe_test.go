@@ -337,3 +337,25 @@ func TestRevokedSubscriptionsEndAtResume(t *testing.T) {
 		}
 	})
 }
+
+// A refusal of the cluster is an answer, and the connection goes on.
+func TestSubscribeRefusedByCluster(t *testing.T) {
+	versions(t, func(t *testing.T, v mqtt.Version) {
+		run(t, func(r *rig) {
+			r.cl.Set(func(f *sessiontest.Faults) { f.RefuseSubscribe = mqtt.QuotaExceeded })
+			c := r.open(v, "c")
+			c.MustSend(t, &mqtt.Subscribe{PacketID: 1, Filters: []mqtt.SubscribeFilter{{Filter: "a", QoS: 1}, {Filter: "$share/g/a", QoS: 1}}})
+			want := map[mqtt.Version]mqtt.ReasonCode{mqtt.V31: mqtt.GrantedQoS1, mqtt.V311: mqtt.UnspecifiedError, mqtt.V5: mqtt.QuotaExceeded}[v]
+			for i, code := range expect[*mqtt.Suback](r, c).Codes {
+				if code != want {
+					t.Errorf("filter %d: %s, want %s", i, code, want)
+				}
+			}
+			if n := r.nodes[0].Server.Stats().Subscriptions; n != 0 {
+				t.Errorf("%d subscriptions", n)
+			}
+			c.MustSend(t, &mqtt.Pingreq{})
+			expect[*mqtt.Pingresp](r, c)
+		})
+	})
+}

@@ -198,6 +198,9 @@ func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []com
 	if s == nil {
 		return nil, session.ErrStale
 	}
+	if code := n.cl.faults.RefuseSubscribe; code != 0 {
+		return nil, session.ErrRefused(code, "as the test wants")
+	}
 	out := make([]session.Granted, len(subs))
 	for i, sub := range subs {
 		if sub.Filter == n.cl.faults.DenyFilter {
@@ -506,20 +509,35 @@ func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit
 
 // Replay implements session.Inbox.
 func (n *Node) Replay(ctx context.Context, ref command.SessionRef, page session.ReplayPage) error {
+	cl := n.cl
+	cl.mu.Lock()
+	gate := cl.gate
+	cl.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
+	}
 	if err := n.ready(ctx); err != nil {
 		return err
 	}
-	cl := n.cl
 	cl.mu.Lock()
 	s := cl.current(ref)
-	if s == nil {
+	if s == nil || cl.faults.DropReplays > 0 {
+		cl.faults.DropReplays--
 		cl.mu.Unlock()
-		return session.ErrStale
+		if s == nil {
+			return session.ErrStale
+		}
+		return session.ErrUnavailable
 	}
 	cl.replays++
 	after, ok := s.replays[page.Filter]
 	if ok && after == page.After {
 		s.addReplay(&page)
+	} else {
+		cl.misfits++
 	}
 	lost := cl.faults.LoseReplays > 0
 	if lost {

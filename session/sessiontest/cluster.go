@@ -34,6 +34,8 @@ type Cluster struct {
 	published int
 	fetches   int
 	replays   int
+	misfits   int
+	gate      chan struct{} // what Replay waits for
 }
 
 // Faults change how the cluster answers.
@@ -50,6 +52,10 @@ type Faults struct {
 	Hold bool
 	// NoReplay makes sessions forget the replays that they wait for.
 	NoReplay bool
+	// DropReplays is how many pages of Replay fail without effect.
+	DropReplays int
+	// RefuseSubscribe refuses every SUBSCRIBE with the code, without effect.
+	RefuseSubscribe mqtt.ReasonCode
 	// LoseReplays is how many pages of Replay are taken without saying so.
 	LoseReplays int
 	// DenyFilter is refused by Subscribe with 0x87.
@@ -255,6 +261,28 @@ func (cl *Cluster) Fetches() int {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	return cl.fetches
+}
+
+// HoldReplays lets pages of Replay wait in front of their effect until the
+// returned function is called.
+func (cl *Cluster) HoldReplays() (release func()) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	gate := make(chan struct{})
+	cl.gate = gate
+	return func() {
+		cl.mu.Lock()
+		defer cl.mu.Unlock()
+		cl.gate = nil
+		close(gate)
+	}
+}
+
+// Misfits returns how many pages of Replay did not stand where their replay does.
+func (cl *Cluster) Misfits() int {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.misfits
 }
 
 // Replays returns how many pages of retained messages were added to inboxes.
