@@ -234,7 +234,7 @@ func (l *limits) lookAtMemory(now time.Time) {
 	// The alarm ends a tenth below the mark, so that it does not flap.
 	if l.memory.set(used > high, used < high-high/10, now) {
 		l.pause(l.memory.active.Load())
-		l.report(&l.memory, fmt.Sprintf("%d bytes of memory are in use, the high watermark is %d: publishers are not read, new clients refused", used, high))
+		l.report(&l.memory, fmt.Sprintf("%s of memory are in use, the high watermark is %s: publishers are not read, new clients refused", mebibytes(used), mebibytes(high)))
 	}
 }
 
@@ -244,7 +244,7 @@ func (l *limits) lookAtDisk(now time.Time) {
 	if err == nil {
 		l.disk.level.Store(free)
 		if least > 0 && l.disk.set(free < least, free >= least+least/10, now) {
-			l.report(&l.disk, fmt.Sprintf("%d bytes are free on the disk, disk_free_min is %d: publishes that would be stored are refused", free, least))
+			l.report(&l.disk, fmt.Sprintf("%s are free on the disk, disk_free_min is %s: publishes that would be stored are refused", mebibytes(free), mebibytes(least)))
 		}
 	}
 	if hasRole(l.n.cfg.Roles, RoleStore) {
@@ -252,6 +252,8 @@ func (l *limits) lookAtDisk(now time.Time) {
 	}
 	l.diskLow.Store(l.disk.active.Load() || l.peers.any(now))
 }
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 // report logs a change of an alarm and shows it in the metrics.
 func (l *limits) report(a *alarm, detail string) {

@@ -218,6 +218,7 @@ func (n *Node) StartupChecks() []Check {
 func (n *Node) ReadyChecks() []Check {
 	checks := n.StartupChecks()
 	missing := n.routes.missing()
+	checks = append(checks, n.alarmChecks()...)
 	return append(checks,
 		check("lease", n.lease.held(), "the lease is not held: no majority of the control group can be reached"),
 		check("routes", missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),

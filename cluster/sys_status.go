@@ -1,6 +1,9 @@
 package cluster
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // describe adds to a node's status what only the node itself knows.
 func (n *Node) describe(s *localStatus) {
@@ -29,3 +32,31 @@ func (n *Node) describe(s *localStatus) {
 }
 
 func lagOf(commit, applied uint64) int64 { return int64(commit - min(applied, commit)) }
+
+// alarmChecks show alarms beside the checks of readiness. They are no failures:
+// sending subscribers away would keep their inboxes from emptying.
+func (n *Node) alarmChecks() []Check {
+	var out []Check
+	for _, a := range n.limits.alarms() {
+		out = append(out, Check{Name: "alarm_" + a.Name, OK: true, Detail: a.Detail})
+	}
+	return out
+}
+
+// SettingsDiffer are the keys of cluster settings, as they stand below settings
+// in a file, of which the cluster has another value than this node was started
+// with. They have no effect here.
+func (n *Node) SettingsDiffer() []string {
+	v := n.control.view()
+	own := n.cfg.Settings.encode()
+	var out []string
+	for _, s := range own {
+		if is, ok := v.Settings[s.Key]; ok && is != s.Value {
+			out = append(out, s.Key)
+		}
+	}
+	if v.Formed() && strconv.Itoa(n.cfg.Settings.Shards) != strconv.FormatUint(uint64(v.Shards), 10) {
+		out = append(out, "shards")
+	}
+	return out
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,6 +64,11 @@ func (a *app) start(c *cli.Context) error {
 	if err := checkFiles(&loaded); err != nil {
 		return err // before anything is created
 	}
+	for i := range cfg.Listeners {
+		if cfg.Listeners[i].Advertise.On() {
+			lg.Warn(fmt.Sprintf("listeners[%d].advertise has no effect in this version", i), zap.String("event", "config.warning"))
+		}
+	}
 	limitMemory()
 
 	reg := prometheus.NewRegistry()
@@ -99,7 +105,7 @@ func (a *app) start(c *cli.Context) error {
 		return startError(err)
 	}
 	lg = lg.With(zap.String("node", node.ID()))
-	p := &process{lg: lg, node: node, users: known, drain: nodeConfig.Drain.Timeout}
+	p := &process{lg: lg, node: node, users: known, sources: loaded.Sources, drain: nodeConfig.Drain.Timeout}
 	if admin != nil {
 		if err := p.serveAPI(admin, &nodeConfig, reg); err != nil {
 			node.Kill()
@@ -143,13 +149,15 @@ func startError(err error) error {
 
 // process is a node that runs, with its API.
 type process struct {
-	lg     *zap.Logger
-	node   *cluster.Node
-	users  *users
-	drain  time.Duration
-	api    *api.Server
-	served chan error // the end of the API's listener
-	admin  string
+	lg    *zap.Logger
+	node  *cluster.Node
+	users *users
+	// sources say where each key of the configuration came from.
+	sources map[string]string
+	drain   time.Duration
+	api     *api.Server
+	served  chan error // the end of the API's listener
+	admin   string
 }
 
 func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.Registry) error {
@@ -209,6 +217,18 @@ func (p *process) announce() {
 	a := p.node.Addrs()
 	p.lg.Info("node is ready", zap.String("event", "server.ready"), zap.String("version", version), zap.String("mqtt_addr", a.MQTT),
 		zap.String("mqtts_addr", a.MQTTS), zap.String("cluster_addr", a.Cluster), zap.String("admin_addr", p.admin))
+}
+
+// differ reports cluster settings that were given here and have no effect,
+// since the cluster was formed with others.
+func (p *process) differ() {
+	for _, key := range p.node.SettingsDiffer() {
+		key = "settings." + strings.TrimSuffix(key, "_s")
+		if source := p.sources[key]; source != "" {
+			p.lg.Warn("the cluster has another value, this one has no effect", zap.String("event", "config.settings_differ"),
+				zap.String("key", key), zap.String("source", source))
+		}
+	}
 }
 
 // watchReady announces the moment when the node becomes ready, and calls then. The channel is
