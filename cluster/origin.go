@@ -329,7 +329,12 @@ func (p *originPump) answeredLocked(seq uint64, err error) {
 		}
 		return
 	}
-	it.state = originConfirmed
+	p.confirmLocked(i)
+}
+
+func (p *originPump) confirmLocked(i int) {
+	seq := p.items[i].seq
+	p.items[i].state = originConfirmed
 	if p.confirmed++; p.confirmed == 1 {
 		p.confirmedSince = time.Now()
 	}
@@ -386,8 +391,15 @@ func (p *originPump) passGate(ctx context.Context, target uint32) bool {
 }
 
 // noteRead takes down that all of the machine's list up to a sequence is known.
+// What failed and was not in the list again is done: it expired, or the leader
+// before this one had told the machine of it.
 func (p *originPump) noteRead(seq uint64) {
 	p.mu.Lock()
+	for i := p.open; !p.failed && i < len(p.items) && p.items[i].seq <= seq; i++ {
+		if p.items[i].state == originFailed {
+			p.confirmLocked(i)
+		}
+	}
 	p.read = max(p.read, seq)
 	ready := p.readyLocked()
 	p.mu.Unlock()

@@ -358,3 +358,38 @@ func TestOriginGate_I5(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestOriginVanishes: what failed and is not in the machine any more holds nothing up.
+func TestOriginVanishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		targets := map[string]*originTarget{}
+		for _, k := range originKeys {
+			targets[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
+		}
+		node := newOriginNode(ctx, "n1", 1, targets, &wg)
+		src := new(originList)
+		p := newOriginPump(9, src, node, src.tell(rand.New(rand.NewPCG(1, 5))))
+		gone := src.add("a", true)
+		p.pump(ctx)
+		src.mu.Lock()
+		src.items = nil
+		src.mu.Unlock()
+		node.renew() // it fails
+		after := src.add("b", true)
+		wg.Add(1)
+		go func() { defer wg.Done(); p.run(ctx) }()
+		wctx, end := context.WithTimeout(ctx, 10*time.Second)
+		defer end()
+		if err := p.wait(wctx, after); err != nil {
+			t.Errorf("what came after %d waits: %v", gone, err)
+		}
+		time.Sleep(10 * time.Second)
+		if len(src.items) != 0 || len(p.items) != 0 {
+			t.Errorf("%d are left in the machine, %d in the pump", len(src.items), len(p.items))
+		}
+		cancel()
+		wg.Wait()
+	})
+}
