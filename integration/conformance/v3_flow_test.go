@@ -219,12 +219,34 @@ func TestLostMajority_v311_MQTT_4_8_0_2(t *testing.T) {
 		p, err := pub.receive()
 		if err != nil {
 			pub.wasEnd(err)
-			return
+			break
 		}
 		if a, ok := p.(*mqtt.Puback); ok {
 			t.Fatalf("acknowledged without a majority: %+v", a)
 		}
 	}
+	c := dial(t, v311, on(nodes[0]))
+	c.send("10 [('MQTT') 04 00 003C ('%s')]", own("c"))
+	c.exactly("20 02 00 03")
+	c.expectClosed()
+}
+
+// TestFullServer: a refusal that has no code before MQTT 5 is told by a code that comes near, or by the end alone.
+func TestFullServer_v311_MQTT_3_2_2_5_MQTT_3_2_2_6(t *testing.T) {
+	t.Parallel()
+	n := newBroker(t, func(c *cluster.Config) { c.Session.MaxConnections = 1 })
+	first := connect(t, v311, on(n))
+	for _, v := range olds() {
+		c := dial(t, v, on(n))
+		c.put(&mqtt.Connect{ClientID: "late", CleanStart: true})
+		if p, err := c.receive(); err == nil {
+			if a, ok := p.(*mqtt.Connack); !ok || a.Code != mqtt.ServerUnavailable {
+				t.Errorf("%s: got %+v, want CONNACK 0x03 or the end", v, p)
+			}
+			c.expectClosed()
+		}
+	}
+	first.quiet()
 }
 
 // TestLastWords: what was sent in front of DISCONNECT counts, even if nobody waits for the answers.
