@@ -30,7 +30,7 @@ func newExtra(s *site) *extra {
 		limited: sync.OnceValues(func() (*cluster.Node, error) {
 			return s.startWith("limited", func(c *cluster.Config) {
 				c.Session.MaxQoS, c.Session.RetainAvailable, c.Session.MaxPacketSize = 1, false, 2048
-				c.Session.ReceiveMaximum, c.Session.TopicAliasMaximum, c.Session.MaxKeepAlive = 4, 2, 2*time.Second
+				c.Session.ReceiveMaximum, c.Session.TopicAliasMaximum, c.Session.MaxKeepAlive = 4, 2, 4*time.Second
 				c.Session.MaxSubscriptions, c.Session.MaxSessionExpiry = 5, 100*time.Second
 			})
 		}),

@@ -182,13 +182,13 @@ func TestKeepAlive_v5_MQTT_3_1_2_22_MQTT_3_2_2_22(t *testing.T) {
 	t.Parallel()
 	topic := own("w")
 	sub := watch(t, topic, 1)
+	begin := time.Now()
 	c := connect(t, v5, will(topic, "silent"), func(s *setup) { s.KeepAlive = 1 })
 	if c.ack.HasServerKeepAlive {
 		t.Errorf("server keep alive %d", c.ack.ServerKeepAlive)
 	}
-	begin := time.Now()
 	c.expectDisconnect(mqtt.KeepAliveTimeout)
-	if took := time.Since(begin); took < 1400*time.Millisecond || took > 3500*time.Millisecond {
+	if took := time.Since(begin); took < 1500*time.Millisecond || took > 10*time.Second {
 		t.Errorf("a keep alive of 1 s ended after %v", took)
 	}
 	sub.payloads("silent")
@@ -211,17 +211,18 @@ func TestKeepAliveCountsPackets(t *testing.T) {
 
 func TestServerKeepAlive_v5_MQTT_3_1_2_22(t *testing.T) {
 	t.Parallel()
-	for _, asked := range []uint16{0, 3, 65535} {
+	for _, asked := range []uint16{0, 5, 65535} {
 		c := connect(t, v5, on(limited(t)), func(s *setup) { s.KeepAlive = asked })
-		if !c.ack.HasServerKeepAlive || c.ack.ServerKeepAlive != 2 {
-			t.Errorf("asked for %d: server keep alive %v %d, want 2", asked, c.ack.HasServerKeepAlive, c.ack.ServerKeepAlive)
+		if !c.ack.HasServerKeepAlive || c.ack.ServerKeepAlive != 4 {
+			t.Errorf("asked for %d: server keep alive %v %d, want 4", asked, c.ack.HasServerKeepAlive, c.ack.ServerKeepAlive)
 		}
 	}
-	c := connect(t, v5, on(limited(t)), func(s *setup) { s.KeepAlive = 60 })
+	limited(t)
 	begin := time.Now()
+	c := connect(t, v5, on(limited(t)), func(s *setup) { s.KeepAlive = 60 })
 	c.expectDisconnect(mqtt.KeepAliveTimeout)
-	if took := time.Since(begin); took < 2800*time.Millisecond || took > 6*time.Second {
-		t.Errorf("a server keep alive of 2 s ended after %v", took)
+	if took := time.Since(begin); took < 6*time.Second || took > 12*time.Second {
+		t.Errorf("a server keep alive of 4 s ended after %v", took)
 	}
 }
 

@@ -51,8 +51,8 @@ func TestShareSpreads(t *testing.T) {
 		}
 		got := map[string]int{}
 		counts := [2]int{}
-		for i, c := range []*client{one, two} {
-			for _, m := range c.drain(t) {
+		for i, all := range gather(t, n, one, two) {
+			for _, m := range all {
 				got[string(m.Payload)]++
 				counts[i]++
 			}
@@ -90,8 +90,7 @@ func TestShareRespectsGrantedQoS_v5_MQTT_4_8_2_3(t *testing.T) {
 	for range 30 {
 		pub.publish(topic, "x", 2)
 	}
-	for granted, c := range members {
-		all := c.drain(t)
+	for granted, all := range gather(t, 30, members...) {
 		if len(all) == 0 {
 			t.Errorf("the member with QoS %d got nothing", granted)
 		}
@@ -199,8 +198,8 @@ func TestShareBesideOwnSubscription(t *testing.T) {
 	c.subscribe(topic, 1, func(s *mqtt.Subscribe) { s.SubscriptionID = 2 })
 	pub.publish(topic, "x", 1)
 	var ids []uint32
-	for _, m := range c.drain(t) {
-		ids = append(ids, m.SubscriptionIDs...)
+	for range 2 {
+		ids = append(ids, c.message().SubscriptionIDs...)
 	}
 	if slices.Sort(ids); !slices.Equal(ids, []uint32{1, 2}) {
 		t.Errorf("ids %v, want 1 and 2", ids)
@@ -297,13 +296,11 @@ func TestShareAcrossNodes(t *testing.T) {
 			pub.put(p)
 		}
 		got := map[string]int{}
-		for i, c := range members {
-			count := 0
-			for _, m := range c.drainAll(t) {
+		for i, all := range gather(t, n, members...) {
+			for _, m := range all {
 				got[string(m.Payload)]++
-				count++
 			}
-			if count == 0 {
+			if len(all) == 0 {
 				t.Errorf("QoS %d: the member on node %d got nothing", qos, i)
 			}
 		}
@@ -318,23 +315,52 @@ func TestShareAcrossNodes(t *testing.T) {
 	}
 }
 
-// drainAll is drain for a client that also publishes: it finishes both directions.
-func (c *client) drainAll(t *testing.T) []*mqtt.Publish {
+// gather takes the messages of the members of a share until there are n, and what comes in the moment behind them. It
+// finishes both directions of QoS 2, for members that publish.
+func gather(t *testing.T, n int, members ...*client) [][]*mqtt.Publish {
 	t.Helper()
-	var all []*mqtt.Publish
+	all := make([][]*mqtt.Publish, len(members))
+	late := time.Now().Add(2 * patience)
+	for count, idle := 0, 0; idle < 3; {
+		before := count
+		for i, c := range members {
+			for _, p := range c.ready(50 * time.Millisecond) {
+				switch p := p.(type) {
+				case *mqtt.Publish:
+					all[i] = append(all[i], p)
+					count++
+					c.acknowledge(p)
+				case *mqtt.Pubrec:
+					c.put(&mqtt.Pubrel{PacketID: p.PacketID})
+				}
+			}
+		}
+		switch {
+		case time.Now().After(late):
+			t.Fatalf("%d of %d messages came", count, n)
+		case count == before && count >= n:
+			idle++
+		default:
+			idle = 0
+		}
+	}
+	return all
+}
+
+// ready returns the packets that come before a pause.
+func (c *client) ready(pause time.Duration) []mqtt.Packet {
+	c.t.Helper()
+	var all []mqtt.Packet
 	for {
-		_ = c.nc.SetReadDeadline(time.Now().Add(time.Second))
 		if len(c.kept) == 0 {
+			_ = c.nc.SetReadDeadline(time.Now().Add(pause))
 			if _, err := c.in.Peek(1); err != nil {
 				return all
 			}
 		}
-		switch p := c.next().(type) {
-		case *mqtt.Publish:
-			all = append(all, p)
-			c.acknowledge(p)
-		case *mqtt.Pubrec:
-			c.put(&mqtt.Pubrel{PacketID: p.PacketID})
+		all = append(all, c.next())
+		if len(all) == 100 {
+			return all
 		}
 	}
 }
