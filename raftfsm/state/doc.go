@@ -1,5 +1,5 @@
 // Package state holds the deterministic machines behind the Raft groups: Shard
-// (sessions, inboxes, retained messages, messages that the shard originates)
+// (sessions, inboxes, shares, retained messages, what the shard originates)
 // and Control (nodes, placement, settings).
 //
 // # What a machine is
@@ -32,7 +32,7 @@
 // goroutine) may call Apply, WriteBack and Load; it is the only writer, so it reads
 // its own state without the lock and takes mu only to change it. All other
 // methods may be called from any goroutine. mu is the only lock and is never held
-// during store I/O, with two exceptions that DESIGN.md explains (drop_oldest, Load).
+// during store I/O, with three exceptions that DESIGN.md explains (drop_oldest, shares, Load).
 //
 // It knows nothing of raft, sessions' connections, gateways or the network.
 package state
