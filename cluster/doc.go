@@ -12,7 +12,9 @@
 //   - the merger at a shard's leader, which turns waiting batches into entries;
 //   - the route feed, the SUBACK gate and the lease that makes it sound;
 //   - forwards of QoS 0 messages and of messages for transient sessions;
-//   - the duties of a shard's leader: ticks, lost nodes, originated messages.
+//   - the duties of a shard's leader: ticks, lost nodes, originated messages;
+//   - what the broker says of itself below $SYS, and the limits of memory, disk
+//     and retained messages, with their alarms.
 //
 // # What it must not know
 //
@@ -22,11 +24,13 @@
 //
 // All are started by Start or by a method of a started part, and joined by
 // Stop or Kill through Node.wg: one per lane (sender), one per led shard
-// (merger, duties), one for the lease, one for the control view, one per
-// accepted peer link (in package peer). None outlives its Node.
+// (merger, duties), one for the lease, one for the control view, one for $SYS,
+// one for the limits, one per client port, one per accepted peer link (in
+// package peer). None outlives its Node.
 //
 // # Lock order
 //
-// Node.mu, then lane.mu, then feed.mu. No lock is held across a send on a
+// Node.mu, then lane.mu, then feed.mu; sysMetrics.mu before feed.mu;
+// limits.mu, peerAlarms.mu and dropBook.mu are taken alone. No lock is held across a send on a
 // channel, a call into package peer or raftfsm, or any I/O.
 package cluster
