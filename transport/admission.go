@@ -27,7 +27,8 @@ type AdmissionConfig struct {
 // follows takes a round trip or two, and the patience of small devices.
 const (
 	evictSilent = 100 * time.Millisecond // has sent nothing
-	evictSlow   = time.Second            // has sent something
+	evictPlain  = 250 * time.Millisecond // has sent something of a CONNECT, which comes in one piece
+	evictSlow   = time.Second            // has sent something that takes round trips: PROXY header, TLS, upgrade
 )
 
 // Admission decides how many clients are let in, and how fast. The client
@@ -171,7 +172,7 @@ func (a *Admission) victimLocked() (victim *tracked, again time.Duration) {
 		}
 		grace := evictSilent
 		if t.received.Load() > 0 {
-			grace = evictSlow
+			grace = time.Duration(t.patience.Load())
 		}
 		if over := waited - grace; over < 0 {
 			again = min(again, -over)

@@ -88,8 +88,8 @@ func TestHalfOpenConnectionsKeepNobodyOut(t *testing.T) {
 	}{
 		"silent":            {"", false, time.Second},
 		"silent, TLS":       {"", true, time.Second},
-		"one byte":          {"\x10", false, 6 * time.Second},
-		"half a CONNECT":    {"\x10\x20\x00\x04MQ", false, 6 * time.Second},
+		"one byte":          {"\x10", false, 1500 * time.Millisecond},
+		"half a CONNECT":    {"\x10\x20\x00\x04MQ", false, 1500 * time.Millisecond},
 		"half a hello":      {"\x16\x03\x01\x02\x00\x01\x00", true, 6 * time.Second},
 		"half an upgrade":   {upgrade, false, 6 * time.Second},
 		"half of PROXY":     {"PRO", false, 6 * time.Second},
@@ -147,12 +147,14 @@ func TestSlowWriters(t *testing.T) {
 	hello := clientHello(t)
 	for name, c := range map[string]struct {
 		text   string
+		start  int // bytes that come at once
 		secure bool
+		grace  time.Duration
 	}{
-		"CONNECT": {"\x10\x20\x00\x04MQTT\x05\x02" + strings.Repeat("x", 40), false},
-		"upgrade": {"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n", false},
-		"TLS":     {hello, true},
-		"PROXY":   {"PROXY TCP4 1.2.3.4 5.6.7.8 1000 1883\r\n", false},
+		"CONNECT": {"\x10\x20\x00\x04MQTT\x05\x02" + strings.Repeat("x", 40), 1, false, evictPlain},
+		"upgrade": {"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n", 5, false, evictSlow},
+		"TLS":     {hello, 1, true, evictSlow},
+		"PROXY":   {"PROXY TCP4 1.2.3.4 5.6.7.8 1000 1883\r\n", 1, false, evictSlow},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, hub, _ := memoryPort(t, func(cfg *ClientConfig) {
@@ -171,8 +173,12 @@ func TestSlowWriters(t *testing.T) {
 				start := time.Now()
 				gone := make(chan struct{})
 				go func() { _, _ = io.Copy(io.Discard, conn); close(gone) }()
-				for i := range len(c.text) {
-					_, _ = conn.Write([]byte{c.text[i]})
+				for i := c.start; i <= len(c.text); i++ {
+					part := c.text[i-1 : i]
+					if i == c.start {
+						part = c.text[:i]
+					}
+					_, _ = io.WriteString(conn, part)
 					select {
 					case <-gone:
 						return time.Since(start)
@@ -191,7 +197,7 @@ func TestSlowWriters(t *testing.T) {
 				go func() { ends <- drip(conn) }()
 			}
 			first := <-ends
-			if first < evictSlow || first > evictSlow+100*time.Millisecond {
+			if first < c.grace || first > c.grace+100*time.Millisecond {
 				t.Errorf("%s: with others waiting, the first was closed after %v", name, first)
 			}
 			for range 19 {

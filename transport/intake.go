@@ -92,6 +92,10 @@ func (in *intake) wait(d time.Duration) bool {
 // meanwhile the accept queue of the kernel holds the rest.
 func (in *intake) take(raw net.Conn) {
 	t := newTracked(raw, time.Now().Add(in.timeout), in)
+	t.patience.Store(int64(evictPlain))
+	if in.prepare != nil {
+		t.patience.Store(int64(evictSlow))
+	}
 	if t.entered = in.adm.enter(); !t.entered {
 		in.metrics.reject(reasonTooMany)
 		t.kill()

@@ -33,6 +33,7 @@ type tracked struct {
 	slot     int     // place in Admission.pending plus one; under its lock
 	entered  bool    // counted by Admission.enter
 	proven   atomic.Bool
+	patience atomic.Int64 // ns that the client may keep us waiting once it has sent something
 	received atomic.Int64 // bytes
 	since    atomic.Int64 // Admission.clock at the begin of the read under way; 0: none
 	waited   atomic.Int64 // ns in reads that ended

@@ -50,6 +50,7 @@ func (l webListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	mc, t := unwrap(c)
+	t.patience.Store(int64(evictSlow))
 	return &webConn{tracked: t, r: mc}, nil
 }
 
