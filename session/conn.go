@@ -170,12 +170,15 @@ func (c *Conn) closeLocked(why cause) {
 		// The new connection gets it all again: nothing more to the old one.
 		c.out.discard()
 	}
-	if why.kind == closeNetwork || c.held {
-		c.dead = true // also: no CONNACK for a session that is lost again
-	}
-	if why.code.Failed() && c.version == mqtt.V5 && c.greeted && !c.dead {
+	if why.code.Failed() && c.version == mqtt.V5 && c.greeted && !c.held && !c.dead && why.kind != closeNetwork {
 		c.appendDisconnectLocked(why)
 		c.linger = true
+	}
+	if c.version != 0 && (!c.greeted || c.held) {
+		c.refusePendingLocked(why)
+	}
+	if why.kind == closeNetwork || c.held {
+		c.dead = true // also: no CONNACK for a session that is lost again
 	}
 	c.held = false
 	c.cancel()

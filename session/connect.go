@@ -322,27 +322,49 @@ func (c *Conn) reject(code mqtt.ReasonCode, err error) {
 	if c.cause.kind != 0 {
 		return
 	}
-	expressible := c.version == mqtt.V5
-	if !expressible && c.version != 0 {
-		_, expressible = code.ReturnCode()
-	}
-	if expressible && !c.greeted {
-		ack := &mqtt.Connack{Code: code, ServerReference: referenceOf(err)}
-		if c.version == mqtt.V5 {
-			ack.ReasonString = msg
-		}
-		if !c.fits(ack) {
-			ack.ReasonString = ""
-		}
-		if !c.fits(ack) {
-			ack.ServerReference = ""
-		}
-		if c.fits(ack) {
-			c.appendLocked(ack)
-			c.linger = true
-		}
+	if !c.greeted {
+		c.appendRefusalLocked(code, msg, referenceOf(err))
 	}
 	c.closeLocked(cause{kind: closeRejected, msg: msg})
+}
+
+// appendRefusalLocked adds a CONNACK that refuses, if the version has the code and
+// the client the room for it.
+func (c *Conn) appendRefusalLocked(code mqtt.ReasonCode, msg, server string) {
+	ack := &mqtt.Connack{Code: code}
+	if c.version == mqtt.V5 {
+		ack.ReasonString, ack.ServerReference = msg, server
+	} else if _, ok := code.ReturnCode(); !ok || c.version == 0 {
+		return
+	}
+	if !c.fits(ack) { // v5:MQTT-3.2.2-19
+		ack.ReasonString = ""
+	}
+	if !c.fits(ack) {
+		ack.ServerReference = ""
+	}
+	if c.fits(ack) {
+		c.appendLocked(ack)
+		c.linger = true
+	}
+}
+
+// refusePendingLocked answers a CONNECT that is under way when the node gives up.
+func (c *Conn) refusePendingLocked(why cause) {
+	code := mqtt.ServerUnavailable
+	switch why.kind {
+	case closeBackend, closeShutdown: // CONNACK has no code for the latter
+	case closeDrain:
+		if why.server != "" {
+			code = mqtt.UseAnotherServer
+		}
+	default:
+		return
+	}
+	// A CONNACK that is held back is not sent: the session is lost again.
+	c.out.discard()
+	c.held, c.greeted = false, true
+	c.appendRefusalLocked(code, why.msg, why.server)
 }
 
 // rejectLabel is the reason label of connect_rejected_total.

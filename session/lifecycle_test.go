@@ -461,3 +461,37 @@ func TestClientsPage(t *testing.T) {
 		}
 	})
 }
+
+// A CONNECT that is under way when the node gives up is answered.
+func TestPendingConnectIsRefused(t *testing.T) {
+	versions(t, func(t *testing.T, v mqtt.Version) {
+		for name, end := range map[string]func(s *session.Server){
+			"lease":    func(s *session.Server) { s.CloseAll(mqtt.ServerUnavailable) },
+			"drain":    func(s *session.Server) { _ = s.Drain(context.Background(), 100) },
+			"shutdown": func(s *session.Server) { _ = s.Stop(context.Background()) },
+		} {
+			run(t, func(r *rig) {
+				r.cl.Set(func(f *sessiontest.Faults) { f.Hang = true })
+				cl := r.dial(v)
+				cl.MustSend(t, &mqtt.Connect{Version: v, ClientID: "c", CleanStart: true})
+				mute := r.dial(v) // has sent nothing, and gets nothing
+				settle()
+				end(r.nodes[0].Server)
+				if ack := expect[*mqtt.Connack](r, cl); ack.Code != mqtt.ServerUnavailable {
+					t.Errorf("%s: %s", name, ack.Code)
+				}
+				cl.ExpectClosed(t)
+				mute.ExpectClosed(t)
+			})
+		}
+		run(t, func(r *rig) { // the session is there, and its CONNACK waits
+			r.nodes[0].BeforeConnectReturns = func(command.SessionRef) { r.nodes[0].Server.CloseAll(mqtt.ServerUnavailable) }
+			cl := r.dial(v)
+			cl.MustSend(t, &mqtt.Connect{Version: v, ClientID: "c", CleanStart: true})
+			if ack := expect[*mqtt.Connack](r, cl); ack.Code != mqtt.ServerUnavailable {
+				t.Errorf("%s", ack.Code)
+			}
+			cl.ExpectClosed(t)
+		})
+	})
+}

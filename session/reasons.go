@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"errors"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -214,10 +213,9 @@ func connectCode(err error) mqtt.ReasonCode {
 		return mqtt.NotAuthorized
 	case errors.Is(err, ErrBadAuthMethod):
 		return mqtt.BadAuthenticationMethod
-	case errors.Is(err, context.Canceled), errors.Is(err, errStopped):
-		return mqtt.ServerShuttingDown
 	}
-	// Also for ErrStale: the CONNACK that says so goes to the newer connection.
+	// Also for ErrStale, of which the newer connection is told, and when the
+	// server stops: CONNACK has no code for that.
 	return mqtt.ServerUnavailable
 }
 
