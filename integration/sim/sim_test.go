@@ -19,7 +19,7 @@ const (
 	seedsDefault = 10
 	faultTime    = 20 * time.Second
 	// realLimit is how long a seed may take in real time: a wedged cluster spins in fake time for ever.
-	realLimit = 90 * time.Second
+	realLimit = 4 * time.Minute
 )
 
 // bubble runs fn in a bubble, with a watchdog in real time.
