@@ -11,7 +11,7 @@ LDFLAGS     := -X main.version=$(VERSION)
 PKGS        ?= ./...
 # Leaf rooms: quick enough under the race detector to run whole.
 RACE_PKGS   ?= ./transport/... ./router/... ./session/... ./raftfsm/... ./cluster/... ./api/... ./integration/harness/... ./integration/checker/...
-TEST_TIMEOUT ?= 12m
+TEST_TIMEOUT ?= 20m
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1x
 
@@ -75,8 +75,8 @@ catchup: ## a stopped node misses 200,000 messages and catches up by log and by 
 	FLOTILLA_CATCHUP_MESSAGES=200000 $(GO) test -v -count=1 -timeout 60m -run '^TestCatchup' ./integration
 
 .PHONY: scenarios
-scenarios: ## the full scenarios: 1,000 wills, 1,000,000 retained, abuse, overflow, shares under kills
-	FLOTILLA_SCENARIOS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Wills|Retained|Abuse|Overflow|SlowConsumer|Shares)' ./integration
+scenarios: ## the full scenarios: 1,000 wills, 1,000,000 retained, abuse, overflow, shares under kills, membership
+	FLOTILLA_SCENARIOS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Wills|Retained|Abuse|Overflow|SlowConsumer|Shares|Membership)' ./integration
 
 .PHONY: streams
 streams: ## 30 minutes of random packet streams against a live node
