@@ -68,8 +68,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	}
 	at := session.Attached{Present: s != nil, ExpiryS: req.ExpiryS}
 	if s == nil {
-		s = &state{key: req.Key, subs: make(map[string]command.Subscription), inbound: make(map[uint16]command.Message),
-			replays: make(map[string]string), next: 1}
+		s = newState(req.Key)
 		cl.sessions[req.Key] = s
 	}
 	cl.epoch++
@@ -85,21 +84,36 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	}
 	at.AwaitingRelease = slices.Sorted(maps.Keys(s.inbound))
 	wakes := cl.assign()
-	for _, f := range slices.Sorted(maps.Keys(s.replays)) {
-		at.Replays = append(at.Replays, session.Replay{Sub: s.subs[f], After: s.replays[f]})
-	}
+	at.Replays = s.pendingReplays()
 	cl.mu.Unlock()
 	if prev != nil && prev != n {
 		prev.Server.Kick(req.Key, prevEpoch, mqtt.SessionTakenOver)
 	}
-	cl.wakeAll(wakes)
-	for _, w := range wills {
-		cl.fire(req.Key.Tenant, w)
-	}
+	cl.tell(req.Key.Tenant, wakes, wills)
 	if fn := n.BeforeConnectReturns; fn != nil {
 		fn(at.Ref)
 	}
 	return at, nil
+}
+
+func newState(key command.SessionKey) *state {
+	return &state{key: key, subs: make(map[string]command.Subscription), inbound: make(map[uint16]command.Message),
+		replays: make(map[string]string), next: 1}
+}
+
+func (s *state) pendingReplays() (out []session.Replay) {
+	for _, f := range slices.Sorted(maps.Keys(s.replays)) {
+		out = append(out, session.Replay{Sub: s.subs[f], After: s.replays[f]})
+	}
+	return out
+}
+
+// tell wakes connections and publishes wills.
+func (cl *Cluster) tell(tenant string, wakes []wake, wills []*command.Will) {
+	cl.wakeAll(wakes)
+	for _, w := range wills {
+		cl.fire(tenant, w)
+	}
 }
 
 // fire publishes a will.
