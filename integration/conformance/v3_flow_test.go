@@ -200,15 +200,23 @@ func TestLostMajority_v311_MQTT_4_8_0_2(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three nodes: skipped with -short")
 	}
-	nodes, err := (&site{dir: t.TempDir()}).startThree()
-	for _, n := range nodes {
-		t.Cleanup(func() { n.Kill() })
+	var nodes []*cluster.Node
+	var err error
+	for range 3 { // a port that was free a moment ago may be taken
+		mine := &site{dir: t.TempDir()}
+		nodes, err = mine.startThree()
+		for _, n := range mine.nodes {
+			t.Cleanup(func() { n.Kill() })
+		}
+		if err == nil {
+			break
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	topic := own("a")
-	sub, pub := connect(t, v311, on(nodes[0]), durable), connect(t, v311, on(nodes[0]))
+	sub, pub := admitted(t, v311, on(nodes[0]), durable), admitted(t, v311, on(nodes[0]))
 	sub.subscribe(topic, 1)
 	pub.publish(topic, "before", 1)
 	sub.payloads("before")
