@@ -211,8 +211,13 @@ func TestOverflowDropOldest(t *testing.T) {
 	}
 	t.Logf("%d in turn, %d dropped; %d at once to a slow client: %d received, %d dropped", published, published-inboxLimit, len(accepted), acked, len(accepted)-acked)
 	slow.subscribe(t, mqtt.SubscribeFilter{Filter: "fence", QoS: 1}) // nothing is left that could still come
-	if n := len(slow.all()); n != acked {
-		t.Errorf("%d more messages came", n-acked)
+	if all := slow.all(); len(all) != acked {
+		distinct := map[string]int{}
+		for _, m := range all {
+			distinct[string(m.Payload)]++
+		}
+		t.Errorf("%d more messages came: %d received, %d of them different, %d counted as dropped, %d accepted; the last ones %q",
+			len(all)-acked, len(all), len(distinct), lost(t, c, "inbox_full")-before, len(accepted), slow.payloads()[acked:])
 	}
 	c.WaitAgreement(t, 30*time.Second)
 }

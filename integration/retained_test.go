@@ -289,12 +289,7 @@ func TestRetainedReplayGoesOn(t *testing.T) {
 	}
 	until(.6)
 	t.Logf("second connection, on another node: %s", r)
-	// What was under way when the connection broke comes again; more may not. The death of all nodes takes the acknowledgements
-	// with it that wait for their commit, so there is no such bound after it.
-	if r.mu.Lock(); r.copies > 2*20 {
-		t.Errorf("%d copies after a broken connection with a Receive Maximum of 20", r.copies)
-	}
-	r.mu.Unlock()
+	// Acknowledgements that wait for their commit are lost with their connection: copies follow a reconnect (I3).
 	c.KillAll(t)
 	<-cl.Done()
 	c.StartAll(t)
