@@ -17,14 +17,26 @@ import (
 )
 
 // gauges are the memory and the disk of a node, as a test has them.
-type gauges struct{ memory, disk atomic.Int64 }
+type gauges struct{ memory, disk, memoryLooks, diskLooks atomic.Int64 }
+
+// seen waits until the node has looked twice more.
+func (g *gauges) seen(t testing.TB, looks *atomic.Int64) {
+	t.Helper()
+	before := looks.Load()
+	waitFor(t, 10*time.Second, "the node to look", func() string {
+		if looks.Load() >= before+2 {
+			return ""
+		}
+		return "not yet"
+	})
+}
 
 func (g *gauges) config() cluster.LimitsConfig {
 	g.disk.Store(1 << 40)
 	return cluster.LimitsConfig{
 		MemoryHigh: 1000, DiskFreeMin: 1000,
-		MemoryUsed: func(int64) int64 { return g.memory.Load() },
-		DiskFree:   func() (int64, error) { return g.disk.Load(), nil },
+		MemoryUsed: func(int64) int64 { g.memoryLooks.Add(1); return g.memory.Load() },
+		DiskFree:   func() (int64, error) { g.diskLooks.Add(1); return g.disk.Load(), nil },
 	}
 }
 
@@ -129,6 +141,7 @@ func TestMemoryHighStopsPublishersAndNewClients(t *testing.T) {
 		t.Fatal("a publish was acknowledged while the memory was short")
 	}
 	g.memory.Store(950) // a tenth below the mark, not above it
+	g.seen(t, &g.memoryLooks)
 	waitAlarm(t, n, "memory_high", true)
 	g.memory.Store(899)
 	waitAlarm(t, n, "memory_high", false)
@@ -172,6 +185,7 @@ func TestDiskLowRefusesWhatWouldBeStored(t *testing.T) {
 		t.Errorf("messages_dropped_total{disk_low} is %v, want 1: the retained copy", got)
 	}
 	g.disk.Store(1050) // above the least, not yet a tenth above it
+	g.seen(t, &g.diskLooks)
 	second := dial(t, n, "second", true, later.onMessage)
 	subscribe(t, second, "a/#", 0)
 	waitAlarm(t, n, "disk_low", true)
