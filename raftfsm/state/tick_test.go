@@ -97,3 +97,25 @@ func TestManyWills_I15(t *testing.T) {
 		}
 	}
 }
+
+// What a Tick has looked at stays as it is, hot or cold: replicas restart at
+// different times (I20).
+func TestTickLooksOnce_I20(t *testing.T) {
+	r := newRig(t, state.Options{})
+	a := r.connect("a")
+	r.do(sub(a, filters(1, "x")...), pub("x", "1", 1, expiry(10)), pub("x", "2", 1, expiry(20)))
+	r.now += 10_000
+	r.one(command.OK, tick) // the first was perhaps sent
+	r.writeBack()
+	r.one(command.OK, disc(a, command.DisconnectLost, 0)) // it was not
+	r.now += 10_000
+	r.one(command.OK, tick)
+	if d := r.s.Stats().Dropped.Expired; d != 1 {
+		t.Fatalf("%d expired", d)
+	}
+	hot := r.digest()
+	r.restart()
+	if r.digest() != hot {
+		t.Fatal("another digest after a restart")
+	}
+}
