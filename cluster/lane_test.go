@@ -132,6 +132,7 @@ func TestLaneAppliesEachCommandOnceInOrder_I2_I4(t *testing.T) {
 				}
 			}
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			cancel()
 			wg.Wait()
 			if len(failures) > 0 {
@@ -252,6 +253,7 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 			l.ack(ref, seq, []uint64{seq}, nil, laneAckDelay, nil)
 		}
 		time.Sleep(laneAckDelay + 5*time.Millisecond)
+		synctest.Wait()
 		if shard.last != 1 {
 			t.Fatalf("50 acknowledgements took %d batches, want 1", shard.last)
 		}
@@ -260,6 +262,7 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 		var took time.Duration
 		l.ack(ref, 51, nil, []uint64{51}, laneAckDelay, func(err error) { answered, took = err, time.Since(start) })
 		time.Sleep(20 * time.Millisecond)
+		synctest.Wait()
 		if answered != nil || took >= laneAckDelay {
 			t.Fatalf("a PUBREC was answered with %v after %v", answered, took)
 		}

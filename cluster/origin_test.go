@@ -386,6 +386,7 @@ func TestOriginVanishes(t *testing.T) {
 			t.Errorf("what came after %d waits: %v", gone, err)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if len(src.items) != 0 || len(p.items) != 0 {
 			t.Errorf("%d are left in the machine, %d in the pump", len(src.items), len(p.items))
 		}
