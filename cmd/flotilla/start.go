@@ -185,7 +185,10 @@ func (p *process) run(ctx context.Context) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	sup := newSupervisor(p.lg, os.Getenv)
-	ready := p.watchReady(watching, func() { sup.say("READY=1") })
+	ready := p.watchReady(watching, func() {
+		sup.say("READY=1")
+		p.differ()
+	})
 	go sup.watch(watching, func() bool { return allOK(p.node.LiveChecks()) })
 	reloads := p.watchReload(watching)
 	var failed error
