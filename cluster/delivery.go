@@ -136,7 +136,7 @@ func (n *Node) Fetch(ctx context.Context, ref command.SessionRef, cursor uint64,
 }
 
 func toPage(p *state.Page) session.Page {
-	out := session.Page{Next: p.Next, More: p.More, Floor: p.Floor, Now: p.Now}
+	out := session.Page{Next: p.Next, More: p.More, Clamped: p.Clamped, Floor: p.Floor, Now: p.Now}
 	out.Deliveries = make([]session.Delivery, len(p.Deliveries))
 	for i := range p.Deliveries {
 		d := &p.Deliveries[i]

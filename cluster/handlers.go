@@ -355,6 +355,7 @@ const (
 func appendPage(b []byte, p *state.Page) []byte {
 	b = putUint(b, p.Next)
 	b = putBool(b, p.More)
+	b = putBool(b, p.Clamped)
 	b = putUint(b, p.Floor)
 	b = putUint(b, uint64(p.Now))
 	b = putUint(b, uint64(len(p.Deliveries)))
@@ -395,7 +396,7 @@ func (n *Node) decodeFetched(shard uint32, cursor uint64, resp []byte) (session.
 		return session.Page{Next: cursor}, nil
 	}
 	d := dec{b: resp[1:]}
-	p := session.Page{Next: d.uint(), More: d.bool(), Floor: d.uint(), Now: int64(d.uint())}
+	p := session.Page{Next: d.uint(), More: d.bool(), Clamped: d.bool(), Floor: d.uint(), Now: int64(d.uint())}
 	for range d.count() {
 		it := session.Delivery{Seq: d.uint(), QoS: byte(d.uint()), State: session.Queued}
 		flags := d.uint()

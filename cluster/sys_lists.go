@@ -137,7 +137,7 @@ func peekInbox(r *shardReplica, info *state.SessionInfo, most int) ([]InboxStatu
 		return nil, nil
 	}
 	ref := command.SessionRef{SessionKey: info.Key, Epoch: info.Epoch}
-	p, err := r.mach.Fetch(ref, 0, most, 1<<20)
+	p, err := r.mach.Peek(ref, 0, most, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read the inbox: %w", err)
 	}

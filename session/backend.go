@@ -210,6 +210,9 @@ type Page struct {
 	Next uint64
 	// More says that there are entries at or after Next.
 	More bool
+	// Clamped says that the entry at Next may be sent only once it is committed that all before it were (Ack.SentTo).
+	// The session asks for that at once; a Wake follows.
+	Clamped bool
 	// Floor is the lowest sequence that the inbox still holds: all below are
 	// acknowledged and committed. 0 means unknown.
 	Floor uint64

@@ -122,7 +122,29 @@ func (c *Conn) pumpInbox(p pull) (wait time.Duration, err error) {
 		// What the client never sees (expired, too large, denied), and QoS 0.
 		c.srv.be.Inbox.Ack(c.ref, Ack{SentTo: sentTo, Done: done}, nil)
 	}
+	if page.Clamped && c.sentAll(&page) {
+		// All before Next is sent or gone. The commit of that lets the next ones leave.
+		c.srv.be.Inbox.Ack(c.ref, Ack{SentTo: page.Next - 1}, func(err error) { c.unclamped(err) })
+	}
 	return wait, nil
+}
+
+// sentAll says that nothing of a page was put off.
+func (c *Conn) sentAll(page *Page) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause.kind == 0 && c.cursor >= page.Next
+}
+
+// unclamped looks at the inbox again after a commit of how far it was sent.
+func (c *Conn) unclamped(err error) {
+	if err != nil {
+		return // a stale owner has nothing to send; a new lease begins anew
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due = true
+	c.wantPumpLocked()
 }
 
 // sendPage puts a page into the outbox. It returns what the client will not

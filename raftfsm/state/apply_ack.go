@@ -13,6 +13,9 @@ func (s *Shard) applyAck(a *command.Ack) command.ResultCode {
 		return command.OK
 	}
 	if sent := min(a.SentTo, b.next-1); sent > b.sentTo {
+		if b.next-1 > b.sendLimit(ss) {
+			s.wake(ss) // it may have been waiting for this
+		}
 		b.sentTo = sent
 		s.markDirty(ss)
 	}

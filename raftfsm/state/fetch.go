@@ -14,6 +14,7 @@ type fetch struct {
 	ref      command.SessionRef
 	maxMsgs  int
 	maxBytes int
+	peek     bool // there is no limit
 
 	// What the plan found under mu.
 	store             Store
@@ -24,6 +25,8 @@ type fetch struct {
 	dead, recv        rangeSet
 	clock             int64
 	dupTo             uint64
+	limit             uint64 // nothing beyond may be sent yet
+	clamped           bool   // and there is something
 
 	items []fetched
 	bytes int
@@ -58,8 +61,19 @@ const (
 // have been on an earlier connection). The result is the caller's. ErrStaleEpoch, ErrNotYet, or an error
 // of the store.
 func (s *Shard) Fetch(ref command.SessionRef, cursor uint64, maxMsgs, maxBytes int) (Page, error) {
+	return s.read(&fetch{ref: ref, maxMsgs: max(1, maxMsgs), maxBytes: max(1, maxBytes)}, cursor)
+}
+
+// Peek is Fetch for those who only look: what may not be sent yet is in it, too.
+func (s *Shard) Peek(ref command.SessionRef, cursor uint64, maxMsgs, maxBytes int) (Page, error) {
+	return s.read(&fetch{ref: ref, maxMsgs: max(1, maxMsgs), maxBytes: max(1, maxBytes), peek: true}, cursor)
+}
+
+func (s *Shard) read(what *fetch, cursor uint64) (Page, error) {
 	for range fetchAttempts {
-		f := &fetch{s: s, ref: ref, maxMsgs: max(1, maxMsgs), maxBytes: max(1, maxBytes), next: cursor}
+		f := new(fetch)
+		*f = *what
+		f.s, f.next = s, cursor
 		step, err := f.run()
 		if err != nil {
 			return Page{}, err
@@ -116,7 +130,7 @@ func (f *fetch) plan() (fetchStep, error) {
 		return fetchDone, nil
 	}
 	f.next = max(f.next, b.floor)
-	f.end, f.dupTo = b.hot, b.dupTo
+	f.end, f.dupTo, f.limit = b.hot, b.dupTo, b.sendLimit(ss)
 	if f.next < b.hot && b.coldLive() > 0 {
 		f.dead = append(rangeSet(nil), b.dead[b.dead.find(f.next):]...)
 		f.recv = append(rangeSet(nil), b.recv[b.recv.find(f.next):]...)
@@ -143,11 +157,15 @@ func (f *fetch) hot(b *inbox) {
 			break
 		}
 	}
-	f.page = Page{Next: max(f.next, min(seq, b.next)), More: seq < b.next, Floor: b.floor, Now: f.clock}
+	f.page = Page{Next: max(f.next, min(seq, b.next)), More: seq < b.next && !f.clamped, Clamped: f.clamped, Floor: b.floor, Now: f.clock}
 }
 
 // add takes an entry into the page; false if it is full.
 func (f *fetch) add(it *fetched) bool {
+	if it.seq > f.limit && !f.peek {
+		f.clamped = true
+		return false
+	}
 	if len(f.items) > 0 && (len(f.items) >= f.maxMsgs || f.bytes+len(it.body) > f.maxBytes) {
 		return false
 	}
@@ -203,6 +221,9 @@ func (f *fetch) takeCold(k, v []byte) (bool, error) {
 		f.bytes += int(c.size) // its body comes later
 	}
 	if !f.add(&it) {
+		if f.clamped {
+			f.next = seq
+		}
 		return false, nil
 	}
 	f.next = seq + 1
@@ -253,6 +274,9 @@ func (f *fetch) recheck() (fetchStep, error) {
 	}
 	f.items = keep
 	switch {
+	case f.clamped:
+		f.page = Page{Next: f.next, Clamped: true, Floor: b.floor, Now: f.clock}
+		return fetchDone, nil
 	case f.next >= f.end:
 		// Without a write-back in between, nothing that lives became cold.
 		f.hot(b)

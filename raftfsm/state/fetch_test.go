@@ -141,3 +141,48 @@ func TestFetchBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestFetchStopsAtTheSendLimit: what a replica takes for surely not sent (it may be dropped, expire, or go to another
+// member of a share) is not handed out before the shard has learnt how far the owner has sent.
+func TestFetchStopsAtTheSendLimit(t *testing.T) {
+	for _, cold := range []bool{false, true} {
+		r := newRig(t, state.Options{Settings: command.ShardSettings{InboxMaxMessages: 20, InboxOverflow: command.OverflowDropOldest}, HotBytes: 1, HotOffline: 1})
+		a := r.connect("a", func(c *command.Connect) { c.ReceiveMax = 3 })
+		r.one(command.OK, sub(a, filters(1, "x")...))
+		say := func(n int) {
+			for range n {
+				r.one(command.OK, pub("x", "p", 1))
+			}
+			if cold {
+				r.writeBack()
+			}
+		}
+		fetch := func(cursor, next uint64, clamped bool, seqs ...uint64) {
+			t.Helper()
+			p, err := r.s.Fetch(a, cursor, 100, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []uint64
+			for _, d := range p.Deliveries {
+				got = append(got, d.Seq)
+			}
+			if d := cmp.Diff(seqs, got); d != "" || p.Next != next || p.Clamped != clamped || p.More {
+				t.Fatalf("cold %v: from %d: %v, next %d, clamped %v, more %v", cold, cursor, got, p.Next, p.Clamped, p.More)
+			}
+		}
+		say(3)
+		fetch(0, 4, false, 1, 2, 3)
+		say(2)
+		fetch(4, 4, true) // 4 and 5 wait
+		r.one(command.OK, ack(a, 3))
+		fetch(4, 6, false, 4, 5)
+		say(30) // the oldest that were surely not sent go: 7 to 21
+		fetch(6, 22, true, 6) // all before 22 is sent then, or gone
+		r.one(command.OK, ack(a, 21))
+		fetch(22, 25, true, 22, 23, 24)
+		if p, err := r.s.Peek(a, 0, 100, 1<<20); err != nil || len(p.Deliveries) != 20 {
+			t.Errorf("peek shows %d, %v", len(p.Deliveries), err)
+		}
+	}
+}

@@ -161,5 +161,9 @@ func (b *inbox) perhapsSent(s *session) uint64 {
 	if s.owner == nil {
 		return b.sentTo
 	}
-	return min(b.next-1, b.sentTo+uint64(s.receiveMax))
+	return min(b.next-1, b.sendLimit(s))
 }
+
+// sendLimit is the highest sequence that the owner of a session may send before it has committed how far it has sent.
+// Whatever is beyond it has surely not been sent: it may be dropped, expire, or go to another member of its share.
+func (b *inbox) sendLimit(s *session) uint64 { return b.sentTo + uint64(max(s.receiveMax, 1)) }

@@ -179,7 +179,7 @@ func fetchAll(t tester, s *state.Shard, ref command.SessionRef, perPage int) []s
 	var out []state.Delivery
 	cursor := uint64(0)
 	for {
-		p, err := s.Fetch(ref, cursor, perPage, 1<<20)
+		p, err := s.Peek(ref, cursor, perPage, 1<<20)
 		if err != nil {
 			t.Fatalf("fetch %v: %v", ref, err)
 		}

@@ -57,7 +57,7 @@ func TestDrainColdBacklog(t *testing.T) {
 	ref := r.connect("client-000001", func(c *command.Connect) { c.ReceiveMax = 100 })
 	seen := uint64(0)
 	for cursor := uint64(0); ; {
-		p, err := r.s.Fetch(ref, cursor, 100, 1<<20)
+		p, err := r.s.Peek(ref, cursor, 100, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -264,7 +264,7 @@ func fetchAllRapid(t *rapid.T, s *state.Shard, ref command.SessionRef) []state.D
 	var out []state.Delivery
 	per := rapid.IntRange(1, 5).Draw(t, "page")
 	for cursor := uint64(0); ; {
-		p, err := s.Fetch(ref, cursor, per, 1<<20)
+		p, err := s.Peek(ref, cursor, per, 1<<20)
 		if err != nil {
 			t.Fatalf("fetch: %v", err)
 		}

@@ -129,7 +129,7 @@ func (s *mSession) perhapsSent() uint64 {
 	if s.owner == nil {
 		return s.sentTo
 	}
-	return min(s.next-1, s.sentTo+uint64(s.rm))
+	return min(s.next-1, s.sentTo+max(1, uint64(s.rm)))
 }
 
 func (m *model) get(ref command.SessionRef) (*mSession, command.ResultCode) {
@@ -452,7 +452,12 @@ func (m *model) ack(a *command.Ack) command.ResultCode {
 	if code != command.OK {
 		return code
 	}
-	s.sentTo = max(s.sentTo, min(a.SentTo, s.next-1))
+	if sent := min(a.SentTo, s.next-1); sent > s.sentTo {
+		if s.owner != nil && s.next-1 > s.sentTo+max(1, uint64(s.rm)) {
+			m.wakes[s.key] = true // what was beyond the limit may go now
+		}
+		s.sentTo = sent
+	}
 	s.inbox = slices.DeleteFunc(s.inbox, func(e *mEntry) bool { return in(a.Done, e.seq) })
 	for _, e := range s.inbox {
 		if in(a.Received, e.seq) && e.qos == 2 {

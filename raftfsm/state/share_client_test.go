@@ -45,7 +45,7 @@ func (c *worldClient) excuse() {
 		return
 	}
 	ref := command.SessionRef{SessionKey: key(c.id), Epoch: in.Epoch}
-	p, err := c.shard().mach().Fetch(ref, 0, 1000, 1<<20)
+	p, err := c.shard().mach().Peek(ref, 0, 1000, 1<<20)
 	if err != nil {
 		c.w.t.Fatal(err)
 	}
@@ -155,6 +155,10 @@ func (c *worldClient) work() bool {
 	}
 	if len(done) > 0 {
 		c.shard().apply(ack(c.ref, c.sentTo, done...))
+	}
+	if p.Clamped && (len(p.Deliveries) == 0 || c.sentTo >= p.Deliveries[len(p.Deliveries)-1].Seq) {
+		c.shard().apply(ack(c.ref, p.Next-1)) // all before it was sent, or is gone
+		did = true
 	}
 	return did
 }

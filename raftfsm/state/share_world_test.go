@@ -228,7 +228,7 @@ func (w *world) checkShares() {
 			continue
 		}
 		// A member that is away has only what it perhaps got.
-		p, err := c.shard().mach().Fetch(command.SessionRef{SessionKey: in.Key, Epoch: in.Epoch}, 0, 1000, 1<<20)
+		p, err := c.shard().mach().Peek(command.SessionRef{SessionKey: in.Key, Epoch: in.Epoch}, 0, 1000, 1<<20)
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -36,6 +36,9 @@ type Page struct {
 	Next uint64
 	// More says that there are entries at or after Next.
 	More bool
+	// Clamped says that the entry at Next may be sent only after the shard has learnt how far the ones before it were
+	// sent (Ack.SentTo): what a replica takes for surely not sent must never have been sent.
+	Clamped bool
 	// Floor: everything below is acknowledged.
 	Floor uint64
 	// Now is the group's clock at the read, in unix ms.

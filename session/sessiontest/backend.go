@@ -75,9 +75,9 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	s.user = req.Username
 	s.epoch, s.owner, s.expiryS, s.will = cl.epoch, n, req.ExpiryS, req.Will
 	if prev != nil {
-		s.sentTo = s.next - 1 // whatever the old owner has sent since it last said so
+		s.sentTo = min(s.next-1, s.sendLimit()) // what the old owner may have sent since it last said so
 	}
-	s.dupTo = s.sentTo
+	s.dupTo, s.receiveMax = s.sentTo, req.ReceiveMax
 	at.Ref = command.SessionRef{SessionKey: req.Key, Epoch: s.epoch}
 	for _, f := range slices.Sorted(maps.Keys(s.subs)) {
 		at.Subs = append(at.Subs, s.subs[f])
@@ -95,6 +95,9 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	}
 	return at, nil
 }
+
+// sendLimit is how far the owner may send before it has said how far it is.
+func (s *state) sendLimit() uint64 { return s.sentTo + uint64(max(s.receiveMax, 1)) }
 
 func newState(key command.SessionKey) *state {
 	return &state{key: key, subs: make(map[string]command.Subscription), inbound: make(map[uint16]command.Message),
@@ -438,6 +441,10 @@ func (n *Node) Fetch(ctx context.Context, ref command.SessionRef, cursor uint64,
 		e := &s.inbox[i]
 		if e.seq < cursor {
 			continue
+		}
+		if e.seq > s.sendLimit() { // as the machine does
+			p.Clamped, p.Next = true, e.seq
+			break
 		}
 		maxBytes -= len(e.msg.Topic) + len(e.msg.Payload)
 		if len(p.Deliveries) == maxMsgs || maxBytes < 0 && len(p.Deliveries) > 0 {

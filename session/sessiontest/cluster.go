@@ -75,21 +75,23 @@ type retainedKey struct{ tenant, topic string }
 
 // state is one session.
 type state struct {
-	key       command.SessionKey
-	user      string
-	epoch     uint64
-	owner     *Node // nil if it is not connected
-	expiryS   uint32
-	subs      map[string]command.Subscription
-	inbox     []entry
-	next      uint64 // the next sequence
-	sentTo    uint64
-	dupTo     uint64 // what may have been sent before this epoch
-	inbound   map[uint16]command.Message
-	replays   map[string]string // by filter: the topic that it stands at
-	will      *command.Will
-	willTimer *time.Timer
-	endTimer  *time.Timer
+	key     command.SessionKey
+	user    string
+	epoch   uint64
+	owner   *Node // nil if it is not connected
+	expiryS uint32
+	subs    map[string]command.Subscription
+	inbox   []entry
+	next    uint64 // the next sequence
+	sentTo  uint64
+	// receiveMax is the owner's Receive Maximum.
+	receiveMax uint16
+	dupTo      uint64 // what may have been sent before this epoch
+	inbound    map[uint16]command.Message
+	replays    map[string]string // by filter: the topic that it stands at
+	will       *command.Will
+	willTimer  *time.Timer
+	endTimer   *time.Timer
 }
 
 type entry struct {
