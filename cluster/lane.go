@@ -60,6 +60,7 @@ type laneBatch struct {
 	size    int    // of the commands, for the lane's bound
 	dones   []doneFn
 	born    time.Time
+	sentAt  time.Time // when it was last sent
 	applied bool
 	expired bool // the callers were told that the outcome is unknown
 	// kept are the positions of commands whose callers wait for ever.
@@ -339,7 +340,20 @@ func (l *lane) runUntil(ctx context.Context, why error) {
 		case <-ackTimer.C:
 		case <-sweep.C:
 			l.expire(time.Now())
+			l.resendLost(time.Now())
 		}
+	}
+}
+
+// resendLost sends again when the answer to the oldest batch is overdue. A link that breaks fails what is under way,
+// but an answer can also be lost without that, and commands that are kept would wait for it for ever.
+func (l *lane) resendLost(now time.Time) {
+	l.mu.Lock()
+	gen := l.gen
+	lost := !l.recovering && len(l.sent) > l.unsent && !l.sent[0].applied && now.Sub(l.sent[0].sentAt) > l.giveUpAfter/2
+	l.mu.Unlock()
+	if lost {
+		l.recover(gen)
 	}
 }
 
@@ -368,6 +382,7 @@ func (l *lane) nextLocked(now time.Time) (*laneBatch, uint64, time.Duration) {
 	if l.unsent > 0 {
 		b := l.sent[len(l.sent)-l.unsent]
 		l.unsent--
+		b.sentAt = now
 		return b, l.gen, 0
 	}
 	if len(l.sent) >= laneWindow {
@@ -391,6 +406,7 @@ func (l *lane) nextLocked(now time.Time) (*laneBatch, uint64, time.Duration) {
 		return nil, 0, 0
 	}
 	l.sealLocked(b)
+	b.sentAt = now
 	return b, l.gen, 0
 }
 

@@ -199,6 +199,58 @@ func TestLaneGivesUp_I26(t *testing.T) {
 
 // TestLaneBlocksWhenFull: a full lane holds its publishers, and a reset lets
 // them go with an error.
+// muteShard loses the answers to some batches without any failure.
+type muteShard struct {
+	*fakeShard
+	mute int // how many answers to lose
+}
+
+func (s *muteShard) sendBatch(shard uint32, batch []byte, done func(command.BatchResult, uint64, error)) {
+	if s.mute > 0 {
+		s.mute--
+		done = func(command.BatchResult, uint64, error) {}
+	}
+	s.fakeShard.sendBatch(shard, batch, done)
+}
+
+// TestLaneSendsAgainWhatIsNotAnswered: a command that is kept must not wait for ever for an answer that was lost,
+// while later ones pass it.
+func TestLaneSendsAgainWhatIsNotAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := &muteShard{fakeShard: newFakeShard(1, 0), mute: 1}
+		l := newLane(1, "n1", far, sealBatch, 6*time.Second, newMetrics(nil))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Add(1)
+		go func() { defer wg.Done(); l.run(ctx) }()
+		l.reset(7, ErrLaneReset)
+		outcome := make(chan error, 2)
+		for i := range 2 {
+			cmd := command.Publish{Message: []byte(fmt.Sprint(i))}
+			err := l.addKept(7, func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }, func(_ command.Result, _ uint64, err error) { outcome <- err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // each in a batch of its own
+		}
+		for range 2 {
+			select {
+			case err := <-outcome:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(time.Minute):
+				t.Error("a command was never answered")
+			}
+		}
+		if got := fmt.Sprint(far.applied); got != "[0 1]" {
+			t.Errorf("applied %s", got)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
 func TestLaneBlocksWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shard := newFakeShard(1, 0)
