@@ -177,7 +177,7 @@ func TestFetchStopsAtTheSendLimit(t *testing.T) {
 		fetch(4, 4, true) // 4 and 5 wait
 		r.one(command.OK, ack(a, 3))
 		fetch(4, 6, false, 4, 5)
-		say(30) // the oldest that were surely not sent go: 7 to 21
+		say(30)               // the oldest that were surely not sent go: 7 to 21
 		fetch(6, 22, true, 6) // all before 22 is sent then, or gone
 		r.one(command.OK, ack(a, 21))
 		fetch(22, 25, true, 22, 23, 24)
