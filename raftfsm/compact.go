@@ -11,14 +11,16 @@ import (
 const (
 	// minTrailing is kept behind a snapshot whatever the sizes say.
 	minTrailing = 64
+	// maxTrailing is the most entries that are kept: a start reads each of them.
+	maxTrailing = 100_000
 	// compactRetry is how long a snapshot that failed is not tried again.
 	compactRetry = time.Second
 	// marksPerSnapshot is how often between two snapshots the durable mark is raised.
 	marksPerSnapshot = 8
 )
 
-// compact takes snapshots by bytes of applied log, which raft's own thresholds cannot: they count
-// entries. It also raises the durable mark that a start holds the log against, and flushes the state so that restarts
+// compact takes snapshots by bytes of applied log, which raft's own thresholds cannot, and by entries where those are
+// small. It also raises the durable mark that a start holds the log against, and flushes the state so that restarts
 // replay little.
 func (g *Group) compact() {
 	var marked int64
@@ -38,6 +40,7 @@ func (g *Group) compact() {
 			_ = g.h.state.flush() // a failure has ended the node, or the next flush repeats it
 		}
 		index, _ := g.snaps.current()
+		many := g.snapshotDue.Swap(false)
 		behind := g.log.bytesAfter(index) - g.log.bytesAfter(g.applied.get())
 		if behind < marked {
 			marked = 0
@@ -46,7 +49,7 @@ func (g *Group) compact() {
 			marked = behind
 			_ = g.stable.raiseMark() // a failure has ended the node
 		}
-		if behind < g.cfg.SnapshotBytes || retry != nil {
+		if behind < g.cfg.SnapshotBytes && !many || retry != nil {
 			continue
 		}
 		if err := g.takeSnapshot(); err != nil && !g.isDead() {
@@ -59,7 +62,7 @@ func (g *Group) compact() {
 // takeSnapshot takes a snapshot now; raft then truncates the log behind it, up to a trailing part
 // that is chosen by bytes.
 func (g *Group) takeSnapshot() error {
-	trailing := max(g.log.entriesWithin(g.cfg.TrailingBytes), minTrailing)
+	trailing := min(max(g.log.entriesWithin(g.cfg.TrailingBytes), minTrailing), maxTrailing)
 	rc := g.raft().ReloadableConfig()
 	rc.TrailingLogs = trailing
 	if err := g.raft().ReloadConfig(rc); err != nil {

@@ -106,7 +106,8 @@ type GroupConfig struct {
 	// WriteBackBytes is the dirty state after which the machine writes back; default 8 MiB.
 	WriteBackBytes int
 	// ReplayBytes and ReplayEntries bound what a restart applies again: that much after the last time, the machine
-	// writes back and its state is flushed. A flush costs some fsyncs, so they are not small: defaults 32 MiB and 20,000.
+	// writes back, and its state is flushed, or, after so many entries, a snapshot is taken. Either costs some fsyncs, so
+	// they are not small: defaults 32 MiB and 20,000.
 	ReplayBytes, ReplayEntries int
 	// MaxInflightBytes bounds proposals without an answer; default 32 MiB. At least one is admitted.
 	MaxInflightBytes int

@@ -61,25 +61,30 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return none
 }
 
-// writeBack moves dirty state to the state database before it grows large, and before a restart would have to replay
-// much: what the hot tails spare the database, the log has to give back.
+// writeBack moves dirty state to the state database before it grows large, and before a restart would have to repeat
+// much: what the hot tails spare the database, the log has to give back; and raft hands every entry behind the last
+// snapshot to the machine again, which costs a read even where the machine has applied it.
 func (f *fsm) writeBack() {
 	g := f.g
-	long := g.replay.bytes >= g.cfg.ReplayBytes || g.replay.entries >= g.cfg.ReplayEntries
-	if !long && g.cfg.Machine.DirtyBytes() < g.cfg.WriteBackBytes {
+	many, long := g.replay.entries >= g.cfg.ReplayEntries, g.replay.bytes >= g.cfg.ReplayBytes
+	if !many && !long && g.cfg.Machine.DirtyBytes() < g.cfg.WriteBackBytes {
 		return
 	}
 	if err := g.cfg.Machine.WriteBack(); err != nil {
 		g.h.fst.fail(fmt.Errorf("write back group %d: %w", g.cfg.ID, err))
 		return
 	}
-	if long {
+	switch { // compact does the rest
+	case many:
 		g.replay = replayDebt{}
-		g.flushDue.Store(true) // compact makes it durable
+		g.snapshotDue.Store(true)
+	case long:
+		g.replay.bytes = 0
+		g.flushDue.Store(true)
 	}
 }
 
-// replayDebt is what was applied since the state was last made durable for the sake of restarts.
+// replayDebt is what was applied since a snapshot was last taken, or the state made durable, for the sake of restarts.
 type replayDebt struct{ bytes, entries int }
 
 // Snapshot implements raft.FSM: it captures the machine by writing it back. Persist makes that

@@ -33,8 +33,9 @@ type Group struct {
 	metrics groupMetrics
 	noNudge atomic.Bool // a test measures without
 
-	replay   replayDebt  // owned by raft's FSM goroutine
-	flushDue atomic.Bool // the state was written back and is to be made durable
+	replay      replayDebt  // owned by raft's FSM goroutine
+	flushDue    atomic.Bool // the state was written back and is to be made durable
+	snapshotDue atomic.Bool // and so many entries were applied that a snapshot is due
 
 	proposals *proposals
 	applied   appliedIndex
