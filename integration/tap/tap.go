@@ -145,12 +145,16 @@ type Conn struct {
 	ended             bool
 }
 
-// Read passes bytes from the server and looks at them.
+// Read passes bytes from the server and looks at them. What comes after the end is not passed: a client must not
+// acknowledge what the history does not hold.
 func (t *Conn) Read(b []byte) (int, error) {
 	n, err := t.Conn.Read(b)
 	t.c.mu.Lock()
 	defer t.c.mu.Unlock()
-	if n > 0 && !t.ended {
+	if t.ended {
+		return 0, net.ErrClosed
+	}
+	if n > 0 {
 		if perr := t.in.push(b[:n], t.fromServer); perr != nil {
 			t.broken("server", perr)
 		}
@@ -167,10 +171,12 @@ func (t *Conn) Write(b []byte) (int, error) {
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	t.c.mu.Lock()
-	if !t.ended {
-		if perr := t.out.push(b, t.fromClient); perr != nil {
-			t.broken("client", perr)
-		}
+	if t.ended {
+		t.c.mu.Unlock()
+		return 0, net.ErrClosed
+	}
+	if perr := t.out.push(b, t.fromClient); perr != nil {
+		t.broken("client", perr)
 	}
 	t.c.mu.Unlock()
 	n, err := t.Conn.Write(b)
