@@ -53,6 +53,7 @@ func (n *Node) goAway() context.CancelFunc {
 }
 
 func (n *Node) comeBack() {
+	n.retired.Store(false) // a removal was cancelled: the next renewal registers anew
 	n.server.Undrain()
 	n.drained.Store(false)
 	n.lg.Info("drain is over, clients are served again", zap.String("event", "server.drain_end"))
@@ -84,6 +85,8 @@ func (n *Node) retire(ctx context.Context) {
 		return // the next leader finishes it
 	}
 	n.retired.Store(true)
+	// The right goes first: from the moment when nobody waits for this node, it must not route by its table (I5).
+	n.lease.drop()
 	if n.incarnation.Load() != 0 {
 		n.leave(ctx)
 	}

@@ -208,8 +208,8 @@ func (n *Node) askControl(ctx context.Context, req memberRequest) (memberReply, 
 		return memberReply{}, err
 	}
 	resp, err := n.query(ctx, leader, queryMember, raw)
-	if err != nil {
-		return memberReply{}, err
+	if err != nil { // whoever leads now has to be asked again; all of it may be repeated
+		return memberReply{}, fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
 	}
 	var reply memberReply
 	if err := json.Unmarshal(resp, &reply); err != nil {
@@ -242,7 +242,7 @@ func (n *Node) answerMember(ctx context.Context, raw []byte) ([]byte, error) {
 func (c *control) judge(ctx context.Context, req memberRequest) (memberReply, error) {
 	l := c.lead.Load()
 	if l == nil {
-		return memberReply{}, errNotControlLeader
+		return memberReply{}, fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
 	}
 	// What this leader has not applied yet may change the answer.
 	if err := c.barrier(ctx); err != nil {
@@ -297,7 +297,10 @@ func (l *controlLead) commit(ctx context.Context, cmd []byte) (command.ResultCod
 	})
 	select {
 	case a := <-ch:
-		return a.code, a.err
+		if a.err != nil {
+			return 0, fmt.Errorf("%w: it may be decided, or not: %w", ErrNoLeader, a.err)
+		}
+		return a.code, nil
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}

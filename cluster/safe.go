@@ -54,7 +54,7 @@ func (n *Node) unsafeWithout(ctx context.Context, v *state.ControlView, group ui
 }
 
 // TransferLeader hands a group's leadership to a node, "" for the most advanced replica. Errors: *GuardError,
-// ErrNoLeader, raftfsm.ErrTransferFailed.
+// ErrNoLeader.
 func (n *Node) TransferLeader(ctx context.Context, group uint32, to string) error {
 	v := n.control.view()
 	if group > v.Shards {
@@ -75,7 +75,7 @@ func (n *Node) TransferLeader(ctx context.Context, group uint32, to string) erro
 	}
 	if err := n.transfer(ctx, group, to); err != nil {
 		n.lg.Debug("leadership was not transferred", zap.Uint32("group", group), zap.Error(err))
-		return err
+		return refuse(GuardConflict, "leadership of group %d stayed where it was: %v; try again when the replica has caught up", group, err)
 	}
 	return nil
 }

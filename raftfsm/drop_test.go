@@ -40,8 +40,9 @@ func TestAloneWaitsInACompany(t *testing.T) {
 		})
 		defer c.Close()
 		c.MustPropose(1, []byte("x"))
-		if _, term := c.Leader(1).Group(1).Leader(); term > 3 {
-			t.Errorf("term %d", term)
+		// All that stand at once split the vote of the first term.
+		if _, term := c.Leader(1).Group(1).Leader(); term > 2 {
+			t.Errorf("term %d: somebody did not wait for its heartbeat timeout", term)
 		}
 	})
 }

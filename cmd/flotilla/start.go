@@ -189,7 +189,11 @@ func (p *process) run(ctx context.Context) error {
 		sup.say("READY=1")
 		p.differ()
 	})
-	go sup.watch(watching, func() bool { return allOK(p.node.LiveChecks()) })
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		sup.watch(watching, func() bool { return allOK(p.node.LiveChecks()) })
+	}()
 	reloads := p.watchReload(watching)
 	var failed error
 	select {
@@ -203,6 +207,7 @@ func (p *process) run(ctx context.Context) error {
 	sup.say("STOPPING=1")
 	<-ready
 	<-reloads
+	<-watched
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
 	defer cancel()
 	err := p.node.Stop(stopping)
