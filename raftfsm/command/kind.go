@@ -99,6 +99,10 @@ func (k Kind) String() string {
 		return "admit"
 	case KindPutOperation:
 		return "put-operation"
+	case KindPutAPIKey:
+		return "put-api-key"
+	case KindDropAPIKey:
+		return "drop-api-key"
 	}
 	return "kind(" + strconv.FormatUint(uint64(k), 10) + ")"
 }

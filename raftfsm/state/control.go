@@ -43,6 +43,7 @@ func (c *Control) reset() {
 	c.view.Store(&ControlView{
 		Nodes: make(map[string]*NodeInfo), Placement: make(map[uint32][]string), Settings: make(map[string]string),
 		Founding: make(map[uint32]bool), Tokens: make(map[string]*command.JoinToken),
+		APIKeys: make(map[string]*command.APIKey),
 	})
 }
 
@@ -180,6 +181,10 @@ func (c *Control) applyCommand(index uint64, cmd *command.Command) error {
 		return plain(w, &command.Admit{}, cmd.Payload, c.applyAdmit)
 	case command.KindPutOperation:
 		return plain(w, &command.PutOperation{}, cmd.Payload, c.applyPutOperation)
+	case command.KindPutAPIKey:
+		return plain(w, &command.PutAPIKey{}, cmd.Payload, c.applyPutAPIKey)
+	case command.KindDropAPIKey:
+		return plain(w, &command.DropAPIKey{}, cmd.Payload, c.applyDropAPIKey)
 	case command.KindTick:
 		w.Code(command.OK)
 		return nil
@@ -201,6 +206,7 @@ func (c *Control) edit() *ControlView {
 		v.Settings = maps.Clone(v.Settings)
 		v.Founding = maps.Clone(v.Founding)
 		v.Tokens = maps.Clone(v.Tokens)
+		v.APIKeys = maps.Clone(v.APIKeys)
 		c.next = &v
 	}
 	return c.next

@@ -32,6 +32,9 @@ func (c *Control) records() []controlRecord {
 	for _, id := range slices.Sorted(maps.Keys(v.Tokens)) {
 		out = append(out, controlRecord{keyStr(nil, keyJoinToken, id), v.Tokens[id].Append(nil)})
 	}
+	for _, id := range slices.Sorted(maps.Keys(v.APIKeys)) {
+		out = append(out, controlRecord{keyStr(nil, keyAPIKey, id), v.APIKeys[id].Append(nil)})
+	}
 	for i := range v.Operations {
 		out = append(out, controlRecord{keyStr(nil, keyOperation, v.Operations[i].ID), v.Operations[i].Append(nil)})
 	}
@@ -90,7 +93,7 @@ func (c *Control) WriteBack() error {
 		return nil
 	}
 	b := c.store.NewBatch()
-	for _, kind := range [...]byte{keyPlacement, keySetting, keyLane, keyNode, keyFounding, keyJoinToken, keyOperation} {
+	for _, kind := range [...]byte{keyPlacement, keySetting, keyLane, keyNode, keyFounding, keyJoinToken, keyOperation, keyAPIKey} {
 		b.DeleteRange([]byte{kind}, []byte{kind + 1})
 	}
 	for _, r := range c.records() {
@@ -126,7 +129,7 @@ func (c *Control) Load(st Store) error {
 	}
 	for kind, read := range map[byte]func(v *ControlView, k, val []byte) error{
 		keyPlacement: readPlacement, keyNode: readNode, keySetting: readSetting, keyLane: c.readLane,
-		keyFounding: readFounding, keyJoinToken: readToken, keyOperation: readOperation,
+		keyFounding: readFounding, keyJoinToken: readToken, keyOperation: readOperation, keyAPIKey: readAPIKey,
 	} {
 		err := eachOf(st, kind, func(k, val []byte) error { return read(v, k, val) })
 		if err != nil {

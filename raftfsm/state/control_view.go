@@ -45,6 +45,8 @@ type ControlView struct {
 	Settings map[string]string
 	// Tokens are the join tokens by id, used up ones included until they expire.
 	Tokens map[string]*command.JoinToken
+	// APIKeys are the keys of the admin API by id, expired ones included.
+	APIKeys map[string]*command.APIKey
 	// Operations are what operators asked for, oldest first.
 	Operations []command.Operation
 	// FeatureLevel is what all nodes of the cluster may use.

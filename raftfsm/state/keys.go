@@ -21,7 +21,7 @@ import "encoding/binary"
 //	H tenant 0 filter     share, with the counters of its queue (an inbox) and its members
 //
 // The control machine uses M, N node, G shard (placement), K setting, F shard (placed by
-// its founders, no value), J token id (join token), B id (operation).
+// its founders, no value), J token id (join token), B id (operation), A id (API key).
 const (
 	keyMeta      = 'M'
 	keyLane      = 'L'
@@ -42,6 +42,7 @@ const (
 	keyFounding  = 'F'
 	keyJoinToken = 'J'
 	keyOperation = 'B'
+	keyAPIKey    = 'A'
 )
 
 func appendU64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
