@@ -32,6 +32,7 @@ func layers() map[string]int {
 		"session/sessiontest":     1,
 		"raftfsm":                 2,
 		"raftfsm/raftfsmtest":     2,
+		"cluster/ca":              2,
 		"cluster/peer":            2,
 		"cluster":                 3,
 		"api":                     4,

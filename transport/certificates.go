@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
@@ -24,51 +25,66 @@ const (
 	// in the log, every expiringAgain.
 	expiringBefore = 14 * 24 * time.Hour
 	expiringAgain  = 24 * time.Hour
+	// lookEvery is how often certificate files are looked at.
+	lookEvery = 10 * time.Second
 )
 
-// certificates is what TLSFiles say, as of the last good look at them.
-type certificates struct {
-	files   TLSFiles
-	lg      *zap.Logger
-	metrics *tlsMetrics
-	config  atomic.Pointer[tls.Config]
-
-	mu       sync.Mutex // one look at a time; the rest is under it
-	sum      [sha256.Size]byte
-	badSum   [sha256.Size]byte // of the files that were refused last
-	notAfter time.Time
-	warned   time.Time
+// pemFiles are the certificate files of a port, and what they mean there.
+type pemFiles interface {
+	paths() []string // "" where there is none
+	every() time.Duration
+	// parse takes the contents in the order of paths. Whether a certificate is
+	// valid at this time is not its business.
+	parse(texts [][]byte) (*tlsSet, error)
+	// name is the file to name where the time of a certificate is wrong.
+	name() string
 }
 
-// openCertificates reads the files for the first time. It returns nil if cfg
-// has none.
-func openCertificates(cfg ClientConfig, lg *zap.Logger) (*certificates, error) {
-	if cfg.TLSFiles == nil {
-		return nil, nil
-	}
-	c := &certificates{files: *cfg.TLSFiles, lg: lg}
-	text, err := c.files.read()
+// tlsSet is the TLS that one set of files makes.
+type tlsSet struct {
+	server *tls.Config
+	client *tls.Config       // how a cluster port dials; nil on a client port
+	first  *x509.Certificate // of the chain, the one that ends first
+}
+
+// certificates is what certificate files say, as of the last good look at them.
+type certificates struct {
+	files   pemFiles
+	lg      *zap.Logger
+	metrics *tlsMetrics
+	set     atomic.Pointer[tlsSet]
+
+	mu     sync.Mutex // one look at a time; the rest is under it
+	sum    [sha256.Size]byte
+	badSum [sha256.Size]byte // of the files that were refused last
+	warned time.Time
+}
+
+// openCertificates reads the files of the port with this name for the first time.
+func openCertificates(files pemFiles, reg prometheus.Registerer, port string, lg *zap.Logger) (*certificates, error) {
+	c := &certificates{files: files, lg: lg}
+	texts, err := readFiles(files)
 	if err != nil {
 		return nil, err
 	}
-	conf, leaf, err := text.parse(&c.files)
+	set, err := files.parse(texts)
 	if err != nil {
 		return nil, err
 	}
-	c.metrics = newTLSMetrics(cfg.Registerer, cfg.Name)
-	c.take(conf, leaf, text.sum())
+	c.metrics = newTLSMetrics(reg, port)
+	c.take(set, sumOf(texts))
 	c.remind()
 	return c, nil
 }
 
-// current is the configuration for a new connection. Each set of files has a
+// current is the TLS for a new connection. Each set of files has a
 // configuration, and so session ticket keys, of its own: a client resumes no
 // session that a former client CA let in.
-func (c *certificates) current() *tls.Config { return c.config.Load() }
+func (c *certificates) current() *tlsSet { return c.set.Load() }
 
 // watch looks at the files until done is closed.
 func (c *certificates) watch(done <-chan struct{}) {
-	tick := time.NewTicker(c.files.Interval)
+	tick := time.NewTicker(c.files.every())
 	defer tick.Stop()
 	for {
 		select {
@@ -84,37 +100,37 @@ func (c *certificates) watch(done <-chan struct{}) {
 func (c *certificates) reload() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	text, err := c.files.read()
+	texts, err := readFiles(c.files)
 	if err != nil {
 		c.refuse(sha256.Sum256([]byte(err.Error())), err)
 		return err
 	}
-	sum := text.sum()
+	sum := sumOf(texts)
 	if sum == c.sum {
 		c.badSum = [sha256.Size]byte{} // an attempt that was taken back
 		c.remind()
 		return nil
 	}
-	conf, leaf, err := text.parse(&c.files)
-	if now := time.Now(); err == nil && (now.After(leaf.NotAfter) || now.Before(leaf.NotBefore)) {
-		err = fmt.Errorf("%w: %s is valid from %s to %s only", ErrTLSFiles, c.files.Cert, leaf.NotBefore, leaf.NotAfter)
+	set, err := c.files.parse(texts)
+	if now := time.Now(); err == nil && (now.After(set.first.NotAfter) || now.Before(set.first.NotBefore)) {
+		err = fmt.Errorf("%w: %s is valid from %s to %s only", ErrTLSFiles, c.files.name(), set.first.NotBefore, set.first.NotAfter)
 	}
 	if err != nil {
 		c.refuse(sum, err)
 		return err
 	}
-	c.take(conf, leaf, sum)
+	c.take(set, sum)
 	c.metrics.reloads.WithLabelValues("ok").Inc()
-	c.lg.Info("certificate files were reloaded", zap.String("event", "tls.reloaded"), zap.Time("not_after", leaf.NotAfter),
-		zap.Stringer("serial", leaf.SerialNumber))
+	c.lg.Info("certificate files were reloaded", zap.String("event", "tls.reloaded"), zap.Time("not_after", set.first.NotAfter),
+		zap.Stringer("serial", set.first.SerialNumber))
 	c.remind()
 	return nil
 }
 
-func (c *certificates) take(conf *tls.Config, leaf *x509.Certificate, sum [sha256.Size]byte) {
-	c.sum, c.badSum, c.notAfter, c.warned = sum, [sha256.Size]byte{}, leaf.NotAfter, time.Time{}
-	c.config.Store(conf)
-	c.metrics.notAfter.Set(float64(leaf.NotAfter.Unix()))
+func (c *certificates) take(set *tlsSet, sum [sha256.Size]byte) {
+	c.sum, c.badSum, c.warned = sum, [sha256.Size]byte{}, time.Time{}
+	c.set.Store(set)
+	c.metrics.notAfter.Set(float64(set.first.NotAfter.Unix()))
 }
 
 // refuse reports files that are not taken over, once as long as they stay so.
@@ -127,35 +143,37 @@ func (c *certificates) refuse(sum [sha256.Size]byte, err error) {
 	c.remind()
 }
 
-// remind says that the certificate ends soon.
+// remind says that the certificate ends soon, or is not valid at all.
 func (c *certificates) remind() {
-	now := time.Now()
-	if c.notAfter.Sub(now) > expiringBefore || now.Sub(c.warned) < expiringAgain {
+	now, first := time.Now(), c.set.Load().first
+	if first.NotAfter.Sub(now) > expiringBefore && !now.Before(first.NotBefore) || now.Sub(c.warned) < expiringAgain {
 		return
 	}
 	c.warned = now
-	c.lg.Warn("certificate ends soon", zap.String("event", "tls.expiring"), zap.Time("not_after", c.notAfter))
+	fields := []zap.Field{zap.String("event", "tls.expiring"), zap.String("file", c.files.name()), zap.Time("not_after", first.NotAfter)}
+	switch {
+	case now.Before(first.NotBefore):
+		c.lg.Error("certificate is not valid yet: is the clock of this machine right?", append(fields, zap.Time("not_before", first.NotBefore))...)
+	case now.After(first.NotAfter):
+		c.lg.Error("certificate has ended: new connections fail", fields...)
+	default:
+		c.lg.Warn("certificate ends soon", fields...)
+	}
 }
 
-// tlsText is the content of the files.
-type tlsText struct{ cert, key, ca []byte }
-
-func (f *TLSFiles) read() (tlsText, error) {
-	var t tlsText
-	for _, x := range []struct {
-		path string
-		to   *[]byte
-	}{{f.Cert, &t.cert}, {f.Key, &t.key}, {f.ClientCA, &t.ca}} {
-		if x.path == "" {
+func readFiles(files pemFiles) ([][]byte, error) {
+	texts := make([][]byte, len(files.paths()))
+	for i, path := range files.paths() {
+		if path == "" {
 			continue
 		}
-		b, err := readPEM(x.path)
+		b, err := readPEM(path)
 		if err != nil {
-			return t, fmt.Errorf("%w: %w", ErrTLSFiles, err)
+			return nil, fmt.Errorf("%w: %w", ErrTLSFiles, err)
 		}
-		*x.to = b
+		texts[i] = b
 	}
-	return t, nil
+	return texts, nil
 }
 
 func readPEM(path string) ([]byte, error) {
@@ -171,41 +189,60 @@ func readPEM(path string) ([]byte, error) {
 	return b, err
 }
 
-func (t tlsText) sum() [sha256.Size]byte {
-	return sha256.Sum256(bytes.Join([][]byte{t.cert, t.key, t.ca}, []byte{0}))
-}
+func sumOf(texts [][]byte) [sha256.Size]byte { return sha256.Sum256(bytes.Join(texts, []byte{0})) }
 
-// parse returns the configuration, and the certificate of the chain that ends
-// first.
-func (t tlsText) parse(f *TLSFiles) (*tls.Config, *x509.Certificate, error) {
-	cert, err := tls.X509KeyPair(t.cert, t.key)
+// keyPair parses a chain with its key, and finds the certificate of the chain
+// that ends first.
+func keyPair(certPath, keyPath string, cert, key []byte) (tls.Certificate, *x509.Certificate, error) {
+	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %s and %s: %w", ErrTLSFiles, f.Cert, f.Key, err)
+		return pair, nil, fmt.Errorf("%w: %s and %s: %w", ErrTLSFiles, certPath, keyPath, err)
 	}
-	first := cert.Leaf
-	for _, der := range cert.Certificate[1:] {
+	first := pair.Leaf
+	for _, der := range pair.Certificate[1:] {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %s: %w", ErrTLSFiles, f.Cert, err)
+			return pair, nil, fmt.Errorf("%w: %s: %w", ErrTLSFiles, certPath, err)
 		}
 		if c.NotAfter.Before(first.NotAfter) {
 			first = c
 		}
 	}
+	return pair, first, nil
+}
+
+// caPool parses a file of CA certificates.
+func caPool(path string, text []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%w: %s: %w", ErrTLSFiles, path, errors.New("no certificate in it"))
+	}
+	return pool, nil
+}
+
+var _ pemFiles = (*TLSFiles)(nil)
+
+func (f *TLSFiles) paths() []string      { return []string{f.Cert, f.Key, f.ClientCA} }
+func (f *TLSFiles) every() time.Duration { return f.Interval }
+func (f *TLSFiles) name() string         { return f.Cert }
+
+func (f *TLSFiles) parse(texts [][]byte) (*tlsSet, error) {
+	cert, first, err := keyPair(f.Cert, f.Key, texts[0], texts[1])
+	if err != nil {
+		return nil, err
+	}
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: f.MinVersion, NextProtos: f.ALPN}
 	if !slices.Contains(conf.NextProtos, alpnHTTP) {
 		conf.NextProtos = append(slices.Clone(conf.NextProtos), alpnHTTP)
 	}
+	set := &tlsSet{server: conf, first: first}
 	if f.ClientAuth == ClientAuthNone {
-		return conf, first, nil
+		return set, nil
 	}
 	conf.ClientAuth = tls.VerifyClientCertIfGiven
 	if f.ClientAuth == ClientAuthRequire {
 		conf.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	conf.ClientCAs = x509.NewCertPool()
-	if !conf.ClientCAs.AppendCertsFromPEM(t.ca) {
-		return nil, nil, fmt.Errorf("%w: %s: %w", ErrTLSFiles, f.ClientCA, errors.New("no certificate in it"))
-	}
-	return conf, first, nil
+	conf.ClientCAs, err = caPool(f.ClientCA, texts[2])
+	return set, err
 }

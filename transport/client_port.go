@@ -32,9 +32,12 @@ func OpenClientPort(cfg ClientConfig) (*ClientPort, error) {
 		return nil, err
 	}
 	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", cfg.Name)))
-	certs, err := openCertificates(cfg, lg)
-	if err != nil {
-		return nil, err
+	var certs *certificates
+	if cfg.TLSFiles != nil {
+		var err error
+		if certs, err = openCertificates(cfg.TLSFiles, cfg.Registerer, cfg.Name, lg); err != nil {
+			return nil, err
+		}
 	}
 	root, err := cfg.Network.Listen(cfg.Addr)
 	if err != nil {
@@ -82,7 +85,7 @@ func (p *ClientPort) preparation() func(*tracked) error {
 		}
 		switch {
 		case p.certs != nil:
-			return nameClear(startTLS(t, p.certs.current()))
+			return nameClear(startTLS(t, p.certs.current().server))
 		case p.cfg.TLS != nil:
 			return nameClear(startTLS(t, p.cfg.TLS))
 		}

@@ -1,8 +1,10 @@
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/soheilhy/cmux"
@@ -19,12 +21,11 @@ func (p *ClusterPort) spawn(mc *cmux.MuxConn, t *tracked) {
 func (p *ClusterPort) greet(mc *cmux.MuxConn, t *tracked) {
 	pre, err := readPreamble(mc)
 	if err != nil {
-		p.metrics.reject(reasonOf(t, reasonPreamble))
-		p.lg.Debug("no preamble", zap.Stringer("peer", t.RemoteAddr()), zap.Error(err))
+		p.in.reject(t, reasonOf(t, reasonPreamble), err)
 		t.kill()
 		return
 	}
-	info := PeerInfo{NodeID: pre.from, ClusterID: pre.cluster, Kind: pre.kind, Group: pre.group, Addr: t.RemoteAddr(), Verified: p.cfg.TLS != nil}
+	info := PeerInfo{NodeID: pre.from, ClusterID: pre.cluster, Kind: pre.kind, Group: pre.group, Addr: t.RemoteAddr(), Verified: p.tls != nil}
 	queue, err := p.admit(pre, info, t)
 	if err != nil {
 		p.refuse(t, pre, err)
@@ -34,7 +35,7 @@ func (p *ClusterPort) greet(mc *cmux.MuxConn, t *tracked) {
 	// bytes of the preamble. t itself reads and writes.
 	if err := p.welcome(t, pre); err != nil {
 		queue.unreserve()
-		p.metrics.reject(reasonOf(t, reasonGone))
+		p.in.reject(t, reasonOf(t, reasonGone), err)
 		t.kill()
 		return
 	}
@@ -81,8 +82,8 @@ func (p *ClusterPort) identify(pre preamble, t *tracked) error {
 	case pre.from == "":
 		return fmt.Errorf("%w: the caller does not say who it is", ErrWrongNode)
 	}
-	if p.cfg.TLS != nil {
-		if err := p.cfg.VerifyCertificate(*t.tlsState(), ours, pre.from); err != nil {
+	if p.tls != nil {
+		if err := p.cfg.VerifyCertificate(*t.tlsState(), p.tls.expect(ours), pre.from); err != nil {
 			if !errors.Is(err, ErrCertificate) {
 				err = fmt.Errorf("%w: %w", ErrCertificate, err)
 			}
@@ -105,16 +106,21 @@ func (p *ClusterPort) identify(pre preamble, t *tracked) error {
 // countPeer counts an accepted connection of a node, until it is closed.
 func (p *ClusterPort) countPeer(node string, t *tracked) bool {
 	p.mu.Lock()
-	if p.perPeer[node] >= p.cfg.MaxPerPeer {
+	conns := p.perPeer[node]
+	if len(conns) >= p.cfg.MaxPerPeer {
 		p.mu.Unlock()
 		return false
 	}
-	p.perPeer[node]++
+	if conns == nil {
+		conns = map[*tracked]struct{}{}
+		p.perPeer[node] = conns
+	}
+	conns[t] = struct{}{}
 	p.mu.Unlock()
 	leave := func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.perPeer[node]--; p.perPeer[node] == 0 {
+		if delete(conns, t); len(conns) == 0 && len(p.perPeer[node]) == 0 {
 			delete(p.perPeer, node)
 		}
 	}
@@ -122,6 +128,23 @@ func (p *ClusterPort) countPeer(node string, t *tracked) bool {
 		leave()
 	}
 	return true
+}
+
+// Expel closes what a node has dialled here. Admit must refuse the node
+// already: what it was let in with before does not outlive that.
+func (p *ClusterPort) Expel(nodeID string) {
+	p.mu.Lock()
+	var conns []*tracked
+	for t := range p.perPeer[nodeID] {
+		conns = append(conns, t)
+	}
+	p.mu.Unlock()
+	for _, t := range conns {
+		t.kill()
+	}
+	if len(conns) > 0 {
+		p.lg.Info("connections of a node were closed", zap.String("peer", nodeID), zap.Int("connections", len(conns)))
+	}
 }
 
 func (p *ClusterPort) welcome(t *tracked, pre preamble) error {
@@ -136,7 +159,8 @@ func (p *ClusterPort) welcome(t *tracked, pre preamble) error {
 // refuse tells the caller why, and closes.
 func (p *ClusterPort) refuse(t *tracked, pre preamble, cause error) {
 	status := statusOf(cause)
-	p.metrics.reject(status.String())
+	why := status.String()
+	p.metrics.reject(why)
 	fields := []zap.Field{
 		zap.Stringer("peer", t.RemoteAddr()), zap.String("from", pre.from), zap.Stringer("kind", pre.kind),
 		zap.Uint32("group", pre.group), zap.Error(cause),
@@ -144,7 +168,7 @@ func (p *ClusterPort) refuse(t *tracked, pre preamble, cause error) {
 	if status == StatusUnknownGroup || status == StatusNotFormed { // a node that starts: its callers come again
 		p.lg.Debug("connection refused", fields...)
 	} else {
-		p.lg.Warn("connection refused", append(fields, zap.String("event", "guard.refused"))...)
+		p.lg.Warn("connection refused", append(fields, zap.String("event", "guard.refused"), zap.String("reason", why))...)
 	}
 	a := answer{version: preambleVersion, kind: pre.kind, status: status}
 	if status != StatusCertificate { // a caller without a proof learns nothing
@@ -163,4 +187,32 @@ func statusOf(err error) Status {
 		}
 	}
 	return StatusRefused
+}
+
+// turnedAway reports whoever was refused before there was a preamble to answer.
+// Who only went away, or was too slow, is no news: nodes that stop do that.
+func (p *ClusterPort) turnedAway(t *tracked, reason string, cause error) {
+	level := zap.WarnLevel
+	if reason == reasonGone {
+		level = zap.DebugLevel
+	}
+	p.lg.Log(level, "connection refused", zap.Stringer("peer", t.RemoteAddr()), zap.String("event", "guard.refused"),
+		zap.String("reason", reason), zap.Error(cause))
+}
+
+// nameStranger names why a TLS handshake proved nothing.
+func nameStranger(err error) error {
+	var chain *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &chain):
+		return &rejection{reasonCertificate, err}
+	case errors.As(err, &record):
+		return &rejection{reasonNotTLS, err}
+	case strings.Contains(err.Error(), "didn't provide a certificate"): // crypto/tls has no name for it
+		return &rejection{reasonNoCertificate, err}
+	}
+	return err
 }

@@ -76,8 +76,8 @@ func (p *ClusterPort) dialErr(err error) error {
 
 // introduce does TLS and the preamble on a dialled connection.
 func (p *ClusterPort) introduce(ctx context.Context, t *tracked, pre preamble) (PeerInfo, error) {
-	if p.cfg.TLS != nil {
-		tc := tls.Client(t.raw, clientTLS(p.cfg.TLS, pre.cluster))
+	if p.tls != nil {
+		tc := tls.Client(t.raw, clientTLS(p.tls.current().client, p.tls.expect(pre.cluster)))
 		if err := tc.HandshakeContext(ctx); err != nil {
 			return PeerInfo{}, fmt.Errorf("tls handshake: %w", err)
 		}
@@ -109,7 +109,7 @@ func (p *ClusterPort) introduce(ctx context.Context, t *tracked, pre preamble) (
 			return PeerInfo{}, err
 		}
 	}
-	return PeerInfo{NodeID: a.node, ClusterID: a.cluster, Kind: pre.kind, Group: pre.group, Addr: t.RemoteAddr(), Verified: p.cfg.TLS != nil}, nil
+	return PeerInfo{NodeID: a.node, ClusterID: a.cluster, Kind: pre.kind, Group: pre.group, Addr: t.RemoteAddr(), Verified: p.tls != nil}, nil
 }
 
 // proveServer checks the certificate of the called node, once its id is known.
@@ -117,7 +117,7 @@ func (p *ClusterPort) proveServer(tc *tls.Conn, clusterID, nodeID string) error 
 	if nodeID == "" {
 		return nil
 	}
-	if err := p.cfg.VerifyCertificate(tc.ConnectionState(), clusterID, nodeID); err != nil {
+	if err := p.cfg.VerifyCertificate(tc.ConnectionState(), p.tls.expect(clusterID), nodeID); err != nil {
 		return fmt.Errorf("called node: %w", err)
 	}
 	return nil

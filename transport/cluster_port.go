@@ -70,6 +70,8 @@ type ClusterConfig struct {
 	// GetCertificate and GetClientCertificate), ClientCAs and RootCAs. nil is
 	// plain TCP: whoever reaches the port may then claim any identity.
 	TLS *tls.Config
+	// TLSFiles is TLS from files that may change. It excludes TLS.
+	TLSFiles *ClusterFiles
 	// VerifyCertificate replaces the check of what a peer's certificate says;
 	// its chain is always verified. nil means VerifyNodeCertificate. clusterID
 	// is "" while this node has none.
@@ -107,6 +109,9 @@ func (c *ClusterConfig) prepare() error {
 		return fmt.Errorf("%w: ClusterID and Resolve are required", ErrConfig)
 	}
 	if c.TLS != nil {
+		if c.TLSFiles != nil {
+			return fmt.Errorf("%w: both TLS and TLSFiles", ErrConfig)
+		}
 		if err := checkTLS(c.TLS); err != nil {
 			return err
 		}
@@ -144,6 +149,7 @@ const peerBacklog = 64
 // ClusterPort is a node's one port for other nodes.
 type ClusterPort struct {
 	cfg     ClusterConfig
+	tls     *clusterTLS // nil on a plain port
 	in      *intake
 	peers   *handoff
 	metrics *portMetrics
@@ -153,7 +159,7 @@ type ClusterPort struct {
 
 	mu      sync.Mutex
 	layers  map[uint32]*GroupLayer
-	perPeer map[string]int // accepted connections by node id
+	perPeer map[string]map[*tracked]struct{} // accepted connections by node id
 }
 
 // OpenClusterPort listens and starts the port.
@@ -161,21 +167,26 @@ func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
+	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", "cluster")))
+	secure, err := cfg.openTLS()
+	if err != nil {
+		return nil, fmt.Errorf("open cluster port: %w", err)
+	}
 	root, err := cfg.Network.Listen(cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("open cluster port: %w", err)
 	}
-	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", "cluster")))
 	m := newPortMetrics(cfg.Registerer, "cluster")
 	adm := NewAdmission(AdmissionConfig{MaxConnections: cfg.MaxConnections, PendingMax: cfg.MaxPending})
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &ClusterPort{
-		cfg: cfg, peers: newHandoff(peerBacklog), metrics: m, lg: lg, ctx: ctx, cancel: cancel,
+		cfg: cfg, tls: secure, peers: newHandoff(peerBacklog), metrics: m, lg: lg, ctx: ctx, cancel: cancel,
 		in:     newIntake(root, cfg.HandshakeTimeout, adm, m, lg),
-		layers: map[uint32]*GroupLayer{}, perPeer: map[string]int{},
+		layers: map[uint32]*GroupLayer{}, perPeer: map[string]map[*tracked]struct{}{},
 	}
-	if cfg.TLS != nil {
-		p.in.prepare = handshake(serverTLS(cfg.TLS))
+	p.in.turnedAway = p.turnedAway
+	if secure != nil {
+		p.in.prepare = func(t *tracked) error { return nameStranger(startTLS(t, secure.current().server)) }
 	}
 	mx := newMux(p.in)
 	raft := mx.cm.Match(matchPreamble(KindRaft))
@@ -183,7 +194,10 @@ func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
 	mx.each(raft, p.spawn)
 	mx.each(peer, p.spawn)
 	mx.start()
-	lg.Info("listening", zap.String("event", "listener.up"), zap.Stringer("addr", root.Addr()), zap.Bool("tls", cfg.TLS != nil))
+	if secure != nil && secure.files != nil {
+		p.in.wg.Go(func() { secure.files.watch(p.in.closed) })
+	}
+	lg.Info("listening", zap.String("event", "listener.up"), zap.Stringer("addr", root.Addr()), zap.Bool("tls", secure != nil))
 	return p, nil
 }
 
@@ -193,13 +207,6 @@ func throttled(lg *zap.Logger) *zap.Logger {
 	return lg.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(c, time.Second, 20, 0)
 	}))
-}
-
-// handshake returns the preparation that puts a connection inside TLS.
-func handshake(c *tls.Config) func(*tracked) error {
-	return func(t *tracked) error {
-		return startTLS(t, c)
-	}
 }
 
 // startTLS puts a connection inside TLS.

@@ -25,6 +25,8 @@ type intake struct {
 	adm     *Admission
 	// preConnect bounds the bytes that are read before tracked.release. 0: no limit.
 	preConnect int64
+	// turnedAway is told of every connection that is refused here; nil: nobody is.
+	turnedAway func(t *tracked, reason string, cause error)
 	conns      *connSet
 	ready      chan *tracked
 	closed     chan struct{}
@@ -97,7 +99,7 @@ func (in *intake) take(raw net.Conn) {
 		t.patience.Store(int64(evictSlow))
 	}
 	if t.entered = in.adm.enter(); !t.entered {
-		in.metrics.reject(reasonTooMany)
+		in.reject(t, reasonTooMany, nil)
 		t.kill()
 		return
 	}
@@ -109,7 +111,7 @@ func (in *intake) take(raw net.Conn) {
 	in.metrics.pending.Inc()
 	if t.isClosed() { // while it waited for its place
 		in.leave(t)
-		in.metrics.reject(reasonOf(t, reasonGone))
+		in.reject(t, reasonOf(t, reasonGone), nil)
 		return
 	}
 	if in.prepare == nil {
@@ -118,13 +120,21 @@ func (in *intake) take(raw net.Conn) {
 	}
 	in.wg.Go(func() {
 		if err := in.prepare(t); err != nil {
-			in.metrics.reject(reasonOf(t, reasonIn(err, reasonTLS)))
+			in.reject(t, reasonOf(t, reasonIn(err, reasonTLS)), err)
 			in.lg.Debug("connection not prepared", zap.Stringer("peer", raw.RemoteAddr()), zap.Error(err))
 			t.kill()
 			return
 		}
 		in.pass(t)
 	})
+}
+
+// reject counts a connection that is refused, and tells who wants to know.
+func (in *intake) reject(t *tracked, reason string, cause error) {
+	in.metrics.reject(reason)
+	if in.turnedAway != nil {
+		in.turnedAway(t, reason, cause)
+	}
 }
 
 // leave gives the pending place of a connection back, if it has one.

@@ -21,7 +21,9 @@ const (
 	reasonOverrun       = "too_many_bytes" // sent more than is read before CONNECT
 	reasonProxyHeader   = "proxy_header"   // a proxy sent no PROXY header, or a malformed one
 	reasonProxyStranger = "proxy_stranger" // a PROXY header from somebody who is no trusted proxy
-	reasonNotTLS        = "not_tls"        // MQTT or HTTP in clear on a port with TLS
+	reasonNotTLS        = "not_tls"        // something in clear on a port with TLS
+	reasonNoCertificate = "no_certificate" // a caller of the cluster port that shows none
+	reasonCertificate   = "certificate"    // one whose certificate the cluster's CA did not sign for this use, or which has ended
 )
 
 // portMetrics are the metrics of one port.

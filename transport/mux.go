@@ -95,7 +95,7 @@ func (m *mux) start() {
 	m.in.wg.Go(func() { _ = m.cm.Serve() })
 	m.each(m.bad, func(c *cmux.MuxConn, t *tracked) {
 		// Never blocks: a byte is buffered, or the source fails at once.
-		m.in.metrics.reject(reasonOf(t, rejectReason(c)))
+		m.in.reject(t, reasonOf(t, rejectReason(c)), nil)
 		t.kill()
 	})
 	m.in.start()

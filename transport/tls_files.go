@@ -78,6 +78,6 @@ func (f *TLSFiles) prepare() error {
 	if len(f.ALPN) == 0 {
 		f.ALPN = []string{alpnMQTT, alpnAWS}
 	}
-	f.Interval = orDefault(f.Interval, 10*time.Second)
+	f.Interval = orDefault(f.Interval, lookEvery)
 	return nil
 }

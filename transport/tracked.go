@@ -111,7 +111,7 @@ func (t *tracked) release() {
 // its handshake counts it; once it has an owner, nobody else would.
 func (t *tracked) evict() {
 	if !t.state.CompareAndSwap(statePending, stateEvicted) {
-		t.in.metrics.reject(reasonEvicted)
+		t.in.reject(t, reasonEvicted, nil)
 	}
 	t.kill()
 }
