@@ -45,6 +45,7 @@ type Group struct {
 	notify      chan bool
 	grown       chan struct{} // capacity 1: entries were applied
 	snapshotCh  chan chan error
+	ending      chan struct{} // closed when raft is about to end
 	stop        chan struct{} // closed once raft has ended
 	stopTelling chan struct{} // closed last
 	wg          sync.WaitGroup
@@ -139,6 +140,7 @@ func (g *Group) Kill() {
 // wait on them for as long as an RPC may take.
 func (g *Group) end() error {
 	g.closing.Store(true)
+	close(g.ending)
 	g.proposals.close()
 	f := g.raft().Shutdown()
 	err := g.trans.Close()

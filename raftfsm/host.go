@@ -193,7 +193,7 @@ func (h *Host) OpenGroup(cfg GroupConfig) (*Group, error) {
 		h: h, cfg: cfg, lg: h.lg.With(groupField(cfg.ID)), members: newMembership(),
 		metrics: h.metrics.group(cfg.ID),
 		notify:  make(chan bool, notifyBacklog), grown: make(chan struct{}, 1), snapshotCh: make(chan chan error),
-		stop: make(chan struct{}), stopTelling: make(chan struct{}),
+		ending: make(chan struct{}), stop: make(chan struct{}), stopTelling: make(chan struct{}),
 		events: leaderEvents{wake: make(chan struct{}, 1)},
 	}
 	observe := func(d time.Duration) { g.metrics.commit.Observe(d.Seconds()) }

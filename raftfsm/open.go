@@ -110,7 +110,7 @@ func (g *Group) startRaft() error {
 	g.layer = newGatedLayer(g.cfg.Layer, g.h.cfg.NodeID, 2*g.cfg.Heartbeat)
 	g.h.fst.register(g.layer)
 	g.trans = newSerialTransport(networkConfig(g.layer, rpcTimeout(g.cfg.Heartbeat), lg))
-	g.trans.replied = g.peers.replied
+	g.trans.replied, g.trans.hold = g.peers.replied, g.hold
 	if g.cfg.Alone {
 		g.trans.openInbox()
 	}

@@ -28,6 +28,8 @@ type serialTransport struct {
 	*raft.NetworkTransport
 	// replied is told of each answered AppendEntries of raft's.
 	replied func(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse)
+	// hold repeats a message until it is worth reporting that it failed. nil: each failure is.
+	hold func(id raft.ServerID, term uint64, send func() error) error
 	// inbox replaces the transport's own stream of requests, so that this replica can send itself one. nil: none.
 	inbox chan raft.RPC
 }
@@ -90,11 +92,33 @@ func (t *serialTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 // AppendEntries implements raft.Transport.
 func (t *serialTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	send := func() error { return t.NetworkTransport.AppendEntries(id, target, req, resp) }
+	var err error
+	if t.hold != nil && !isHeartbeat(req) {
+		err = t.hold(id, req.Term, send)
+	} else {
+		err = send()
+	}
 	if err == nil && t.replied != nil {
 		t.replied(id, req, resp)
 	}
 	return err
+}
+
+// InstallSnapshot implements raft.Transport. A snapshot is a stream, which cannot be sent again: a
+// heartbeat finds out first whether there is somebody to send it to.
+func (t *serialTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
+	args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if t.hold != nil {
+		ping := raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}
+		err := t.hold(id, args.Term, func() error {
+			return t.NetworkTransport.AppendEntries(id, target, &ping, &raft.AppendEntriesResponse{})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
 }
 
 // RequestVote implements raft.Transport.

@@ -184,11 +184,20 @@ func testG2DivergentFollower(t *testing.T) {
 		t.Fatalf("old leader appended too little: %+v", st)
 	}
 	fill(t, c, 1, "elsewhere", 300)
-	if err := c.Leader(1).Group(1).Snapshot(testCtx(t)); err != nil {
-		t.Fatal(err)
+	for _, n := range c.Nodes {
+		if n == old {
+			continue
+		}
+		if err := n.Group(1).Snapshot(testCtx(t)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// What was prepared before the leader's log was cut would repair the follower's log: it is lost
-	// with its connections and dials.
+	// What the leader holds for the follower since before its log was cut would repair the follower's
+	// log: it is lost with the leader's process.
+	lead := c.Leader(1)
+	c.Kill(lead.Index, 0, rand.New(rand.NewPCG(1, 1)))
+	c.Start(lead.Index)
+	c.Leader(1)
 	c.Net.Reset(old.ID)
 	<-time.After(2 * time.Second)
 	c.Net.Isolate(old.ID, c.IDs(), false)
