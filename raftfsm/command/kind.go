@@ -27,6 +27,7 @@ const (
 	KindShareDeliver Kind = 17
 	KindShareSettle  Kind = 18
 	KindReplay       Kind = 19
+	// 20 and 21 are in restore.go.
 )
 
 // The commands of the control group; those of membership follow at 70, and above
@@ -79,6 +80,12 @@ func (k Kind) String() string {
 		return "share-settle"
 	case KindReplay:
 		return "replay"
+	case KindRestore:
+		return "restore"
+	case KindRestoreChunk:
+		return "restore-chunk"
+	case KindRestoring:
+		return "restoring"
 	case KindForm:
 		return "form"
 	case KindNodeUp:

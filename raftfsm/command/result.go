@@ -18,6 +18,7 @@ const (
 	UnknownNode    ResultCode = 9
 	Denied         ResultCode = 10 // a permission is missing
 	WrongUser      ResultCode = 11 // the session belongs to another user name
+	NotEmpty       ResultCode = 12 // the shard holds something already
 	// Codes of whole batches.
 	Gap              ResultCode = 16 // the lane's sequence has a gap; nothing was applied
 	ResultsGone      ResultCode = 17 // applied before, its results are no longer kept
@@ -49,6 +50,8 @@ func (c ResultCode) String() string {
 		return "wrong user"
 	case Denied:
 		return "denied"
+	case NotEmpty:
+		return "not empty"
 	case Gap:
 		return "lane gap"
 	case ResultsGone:
