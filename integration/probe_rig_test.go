@@ -90,6 +90,8 @@ type prober struct {
 const (
 	// probePatience is above everything that a fault may cost: lease, election, start of a process.
 	probePatience = 90 * time.Second
+	// probeQuick is enough where nothing is hurt.
+	probeQuick = 20 * time.Second
 	// probeExpiry keeps a durable session over every fault, and not for long after.
 	probeExpiry = 300
 )
@@ -220,7 +222,11 @@ func refusedAs(code mqtt.ReasonCode) error {
 
 // await follows a promised message to its subscriber.
 func (w *probeWorker) await(ctx context.Context, i uint64, form probeForm, seat probeSeat, sub *probeSub, from *harness.Node, code mqtt.ReasonCode) {
-	err := sub.until(i, probePatience)
+	patience := probeQuick
+	if w.p.faults {
+		patience = probePatience
+	}
+	err := sub.until(i, patience)
 	where := fmt.Sprintf("probe %d of %s, %s on %s, published on %s (PUBACK 0x%02X)", i, form.name, sub.id, seat.node.ID, from.ID, byte(code))
 	switch {
 	case err == nil:
@@ -228,7 +234,7 @@ func (w *probeWorker) await(ctx context.Context, i uint64, form probeForm, seat 
 		w.unsubscribe(ctx, seat, sub, form.filter(w.p, i))
 		return
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		w.p.t.Errorf("I5: %s: nothing came in %v on a connection that lives", where, probePatience)
+		w.p.t.Errorf("I5: %s: nothing came in %v on a connection that lives", where, patience)
 		w.p.end(probeMissed, form.name, "")
 	case !form.durable:
 		w.p.end(probeParted, form.name, "transient: "+short(err))
