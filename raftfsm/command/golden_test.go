@@ -111,7 +111,7 @@ func samples() []sample {
 		{"node-state", KindNodeState, AppendSetNodeState(nil, &st), st, decoded[SetNodeState]},
 		{"place", KindPlace, AppendPlace(nil, &place), place, decoded[Place]},
 		{"set", KindSet, AppendSet(nil, &set), set, decoded[Set]},
-	}, append(membershipSamples(), append(keySamples(), restoreSamples()...)...)...)
+	}, append(membershipSamples(), append(keySamples(), append(restoreSamples(), recoverSamples()...)...)...)...)
 }
 
 func golden(t *testing.T, name string, got []byte) {

@@ -86,6 +86,10 @@ func (k Kind) String() string {
 		return "restore-chunk"
 	case KindRestoring:
 		return "restoring"
+	case KindRecover:
+		return "recover"
+	case KindRecoverControl:
+		return "recover-control"
 	case KindForm:
 		return "form"
 	case KindNodeUp:

@@ -93,7 +93,7 @@ func (f *fields) goneMember() GoneMember {
 		case 4:
 			g.Share = in.uint()
 		case 5:
-			g.Held = in.ranges(g.Held)
+			g.Held = in.ranges(nil)
 		}
 	}
 	f.bad = f.bad || in.bad
