@@ -12,6 +12,31 @@ import (
 // Guards: what would leave a group without a healthy majority is refused, with the reason, and nothing overrides that.
 // They look at who is up; that replicas have caught up is seen to before each single step is taken.
 
+// The codes of a GuardError.
+const (
+	GuardQuorum    = "quorum-at-risk"
+	GuardBusy      = "operation-in-progress"
+	GuardConflict  = "conflict"
+	GuardNotFound  = "not-found"
+	GuardForbidden = "forbidden"
+	GuardInvalid   = "invalid"
+)
+
+// GuardError is a refusal: the cluster is asked for something that would harm it, or that makes no sense.
+type GuardError struct {
+	// Code is one of the Guard constants.
+	Code string `json:"code"`
+	// Detail says why, and what to do instead.
+	Detail string `json:"detail"`
+}
+
+// Error implements error.
+func (e *GuardError) Error() string { return e.Detail }
+
+func refuse(code, format string, args ...any) error {
+	return &GuardError{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
 // up says that a node's process holds its lease.
 func up(v *state.ControlView, id string) bool {
 	rec := v.Nodes[id]

@@ -2,10 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,55 +16,6 @@ import (
 // What operators may ask of the membership. Any node takes the question; the control leader judges it, because guards
 // must see the newest state, and commits the decision. What follows from it is the work of reconcile.go, and goes on
 // after a change of leader.
-
-// The codes of a GuardError.
-const (
-	GuardQuorum    = "quorum-at-risk"
-	GuardBusy      = "operation-in-progress"
-	GuardConflict  = "conflict"
-	GuardNotFound  = "not-found"
-	GuardForbidden = "forbidden"
-	GuardInvalid   = "invalid"
-)
-
-// GuardError is a refusal: the cluster is asked for something that would harm it, or that makes no sense.
-type GuardError struct {
-	// Code is one of the Guard constants.
-	Code string `json:"code"`
-	// Detail says why, and what to do instead.
-	Detail string `json:"detail"`
-}
-
-// Error implements error.
-func (e *GuardError) Error() string { return e.Detail }
-
-func refuse(code, format string, args ...any) error {
-	return &GuardError{Code: code, Detail: fmt.Sprintf(format, args...)}
-}
-
-// OperationStatus is an operation as operators see it. Its JSON is a contract.
-type OperationStatus struct {
-	ID        string    `json:"id"`
-	Kind      string    `json:"kind"` // remove, drain, replace, rebalance
-	Node      string    `json:"node,omitempty"`
-	With      string    `json:"with,omitempty"`
-	State     string    `json:"state"` // running, done, failed, cancelled
-	Progress  string    `json:"progress"`
-	Done      uint32    `json:"done"`
-	Total     uint32    `json:"total"`
-	Error     string    `json:"error,omitempty"`
-	StartedAt time.Time `json:"started_at"`
-	UpdatedAt time.Time `json:"updated_at"`
-	Warnings  []string  `json:"warnings,omitempty"`
-}
-
-// TokenStatus is a join token as operators see it. Secret is set once, when it was made.
-type TokenStatus struct {
-	ID        string     `json:"id"`
-	Secret    string     `json:"token,omitempty"`
-	Uses      uint32     `json:"uses"`
-	ExpiresAt *time.Time `json:"expires_at"`
-}
 
 // memberVerb says what a memberRequest wants.
 type memberVerb string
@@ -126,61 +73,6 @@ func (n *Node) RemoveNode(ctx context.Context, id, with string, dryRun bool) (Op
 // Rebalance plans to spread replicas evenly; without dryRun it happens by itself.
 func (n *Node) Rebalance(ctx context.Context, dryRun bool) (OperationStatus, error) {
 	return n.operate(ctx, memberRequest{Do: memberRebalance, DryRun: dryRun})
-}
-
-// CancelOperation stops an operation where that is still possible.
-func (n *Node) CancelOperation(ctx context.Context, id string) (OperationStatus, error) {
-	return n.operate(ctx, memberRequest{Do: memberCancel, ID: id})
-}
-
-// Operations are the operations that are known here, newest first.
-func (n *Node) Operations() []OperationStatus {
-	ops := n.control.view().Operations
-	out := make([]OperationStatus, 0, len(ops))
-	for i := len(ops) - 1; i >= 0; i-- {
-		out = append(out, operationStatus(&ops[i]))
-	}
-	return out
-}
-
-// CreateToken makes a join token that lets uses nodes in within ttl (0: for ever). The secret is shown this once.
-func (n *Node) CreateToken(ctx context.Context, uses uint32, ttl time.Duration) (TokenStatus, error) {
-	secret, err := NewJoinSecret()
-	if err != nil {
-		return TokenStatus{}, err
-	}
-	sum := sha256.Sum256([]byte(secret))
-	reply, err := n.askControl(ctx, memberRequest{Do: memberToken, ID: "t-" + hex.EncodeToString(sum[:4]), TokenHash: sum[:], Uses: uses, TTL: ttl})
-	if err != nil {
-		return TokenStatus{}, err
-	}
-	reply.Token.Secret = secret
-	return *reply.Token, nil
-}
-
-// RevokeToken takes a join token back.
-func (n *Node) RevokeToken(ctx context.Context, id string) error {
-	_, err := n.askControl(ctx, memberRequest{Do: memberRevoke, ID: id})
-	return err
-}
-
-// Tokens are the join tokens that are known here.
-func (n *Node) Tokens() []TokenStatus {
-	v := n.control.view()
-	out := make([]TokenStatus, 0, len(v.Tokens))
-	for _, id := range sortedKeys(v.Tokens) {
-		out = append(out, tokenStatus(v.Tokens[id]))
-	}
-	return out
-}
-
-// NewJoinSecret makes the secret of a join token: 192 random bits.
-func NewJoinSecret() (string, error) {
-	b := make([]byte, 24)
-	if _, err := rand.Read(b); err != nil {
-		return "", fmt.Errorf("make a token: %w", err)
-	}
-	return "flotilla-" + base64.RawURLEncoding.EncodeToString(b), nil
 }
 
 func (n *Node) operate(ctx context.Context, req memberRequest) (OperationStatus, error) {
@@ -329,38 +221,6 @@ func (c *control) admit(ctx context.Context, l *controlLead, req memberRequest) 
 	}
 }
 
-func (c *control) makeToken(ctx context.Context, l *controlLead, req memberRequest) (memberReply, error) {
-	t := command.JoinToken{ID: req.ID, Hash: req.TokenHash, Uses: max(1, req.Uses)}
-	if req.TTL > 0 {
-		t.ExpiresAt = c.n.now() + req.TTL.Milliseconds()
-	}
-	code, err := l.commit(ctx, command.AppendPutToken(nil, &command.PutToken{Token: t}))
-	if err != nil {
-		return memberReply{}, err
-	}
-	if code != command.OK {
-		return memberReply{}, refuse(GuardConflict, "the token could not be stored: %s", code)
-	}
-	st := tokenStatus(&t)
-	return memberReply{Token: &st}, nil
-}
-
-func tokenStatus(t *command.JoinToken) TokenStatus {
-	out := TokenStatus{ID: t.ID, Uses: t.Uses}
-	if t.ExpiresAt != 0 {
-		at := time.UnixMilli(t.ExpiresAt).UTC()
-		out.ExpiresAt = &at
-	}
-	return out
-}
-
-func operationStatus(o *command.Operation) OperationStatus {
-	return OperationStatus{
-		ID: o.ID, Kind: o.Kind, Node: o.Node, With: o.Other, State: o.State.String(), Progress: o.Progress, Done: o.Done, Total: o.Total,
-		Error: o.Error, StartedAt: time.UnixMilli(o.StartedAt).UTC(), UpdatedAt: time.UnixMilli(o.UpdatedAt).UTC(),
-	}
-}
-
 // changeMember judges what concerns one node.
 func (c *control) changeMember(ctx context.Context, l *controlLead, req memberRequest) (memberReply, error) {
 	v := c.view()
@@ -459,74 +319,4 @@ func (c *control) remove(ctx context.Context, l *controlLead, v *state.ControlVi
 	}
 	op := c.newOperation(kind, rec.ID, req.With, uint32(replicas)+2)
 	return c.begin(ctx, l, op, command.NodeRemoving, req.DryRun, warnings)
-}
-
-// begin commits a decision and the operation that shows it.
-func (c *control) begin(ctx context.Context, l *controlLead, op command.Operation, to command.NodeState, dryRun bool, warnings []string) (memberReply, error) {
-	if run, ok := c.view().Running(); ok {
-		return memberReply{}, refuse(GuardBusy, "operation %s (%s of %s) is running: wait for it (flotilla operation show %s), or cancel it", run.ID, run.Kind, run.Node, run.ID)
-	}
-	st := operationStatus(&op)
-	st.Warnings = warnings
-	if dryRun {
-		st.ID, st.State, st.Progress = "", "", "nothing was changed"
-		return memberReply{Operation: &st}, nil
-	}
-	cmd := command.AppendPutOperation(nil, &command.PutOperation{Operation: op})
-	cmd = command.AppendSetNodeState(cmd, &command.SetNodeState{Node: op.Node, State: to})
-	code, err := l.commit(ctx, cmd)
-	switch {
-	case err != nil:
-		return memberReply{}, err
-	case code == command.Full:
-		return memberReply{}, refuse(GuardBusy, "another operation has just begun")
-	}
-	c.n.lg.Info("operation begins", zap.String("event", "node.draining"), zap.String("op", op.ID), zap.String("kind", op.Kind), zap.String("peer", op.Node))
-	return memberReply{Operation: &st}, nil
-}
-
-func (c *control) cancelOperation(ctx context.Context, l *controlLead, v *state.ControlView, id string) (memberReply, error) {
-	op, ok := v.Operation(id)
-	if !ok {
-		return memberReply{}, refuse(GuardNotFound, "there is no operation %s", id)
-	}
-	if op.State == command.OperationRunning {
-		op = c.ended(op, command.OperationCancelled, "cancelled by an operator")
-		cmd := command.AppendPutOperation(nil, &command.PutOperation{Operation: op})
-		if rec := v.Nodes[op.Node]; rec != nil && (rec.State == command.NodeDraining || rec.State == command.NodeRemoving) {
-			cmd = command.AppendSetNodeState(cmd, &command.SetNodeState{Node: op.Node, State: command.NodeReady})
-		}
-		if _, err := l.commit(ctx, cmd); err != nil {
-			return memberReply{}, err
-		}
-	}
-	st := operationStatus(&op)
-	return memberReply{Operation: &st}, nil
-}
-
-func (c *control) newOperation(kind, node, other string, total uint32) command.Operation {
-	now := c.n.now()
-	return command.Operation{
-		ID: fmt.Sprintf("op-%013d-%s", now, randomHex(2)), Kind: kind, Node: node, Other: other, State: command.OperationRunning,
-		Progress: "begins", Total: total, StartedAt: now, UpdatedAt: now,
-	}
-}
-
-func (c *control) ended(op command.Operation, st command.OperationState, why string) command.Operation {
-	op.State, op.Progress, op.UpdatedAt = st, why, c.n.now()
-	if st == command.OperationDone {
-		op.Done = op.Total
-	}
-	return op
-}
-
-// runningFor is the operation that concerns a node, the newest one.
-func runningFor(v *state.ControlView, kind, node string) memberReply {
-	for i := len(v.Operations) - 1; i >= 0; i-- {
-		if o := v.Operations[i]; o.Node == node && (kind == "" || o.Kind == kind) {
-			st := operationStatus(&o)
-			return memberReply{Operation: &st}
-		}
-	}
-	return memberReply{}
 }
