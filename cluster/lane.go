@@ -381,6 +381,9 @@ func (l *lane) nextLocked(now time.Time) (*laneBatch, uint64, time.Duration) {
 	}
 	if l.unsent > 0 {
 		b := l.sent[len(l.sent)-l.unsent]
+		if planted("resend-unordered") {
+			b = l.sent[l.unsent-1]
+		}
 		l.unsent--
 		b.sentAt = now
 		return b, l.gen, 0

@@ -12,18 +12,29 @@ import (
 type lease struct {
 	base  time.Time    // monotonic origin
 	until atomic.Int64 // nanoseconds after base; 0 = not held
+	heard atomic.Int64 // nanoseconds after base of the last confirmed renewal, 0 for none
 }
 
 func newLease() *lease { return &lease{base: time.Now()} }
 
 // held is checked after a packet was read and before it is matched.
 func (l *lease) held() bool {
-	return int64(time.Since(l.base)) < l.until.Load()
+	return int64(time.Since(l.base)) < l.until.Load() || planted("lease-ignored")
 }
 
 // extend sets the end of the lease: sent is when the renewal left.
 func (l *lease) extend(sent time.Time, length time.Duration) {
+	l.heard.Store(max(1, int64(sent.Sub(l.base))))
 	l.until.Store(int64(sent.Sub(l.base) + length))
+}
+
+// age is how long ago the last confirmed renewal left, negative if there was none.
+func (l *lease) age() time.Duration {
+	heard := l.heard.Load()
+	if heard == 0 {
+		return -1
+	}
+	return time.Since(l.base) - time.Duration(heard)
 }
 
 func (l *lease) drop() { l.until.Store(0) }

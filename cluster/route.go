@@ -76,11 +76,16 @@ func nextShard(durable, shares []uint32) (uint32, command.PublishFlags, []uint32
 
 func (n *Node) routeToShard(ctx context.Context, shard uint32, o *outgoing, flags command.PublishFlags, p *pendingPublish) {
 	p.left.Add(1)
+	stored := p.stored
+	if planted("ack-before-commit") && o.inc == 0 {
+		p.part(command.Result{}, nil)
+		stored = func(command.Result, uint64, error) {}
+	}
 	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: flags, Origin: o.origin}
 	encode := func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }
 	var err error
 	if o.inc == 0 {
-		err = n.lane(shard).add(ctx, encode, p.stored)
+		err = n.lane(shard).add(ctx, encode, stored)
 	} else {
 		err = n.lane(shard).addKept(o.inc, encode, p.storedOrigin)
 	}

@@ -37,7 +37,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		switch {
 		case l.Type == raft.LogConfiguration:
 			g.members.committed(l.Index, raft.DecodeConfiguration(l.Data))
-		case len(l.Data) > 0 && l.Index > g.cfg.Machine.Applied():
+		case len(l.Data) > 0 && (l.Index > g.cfg.Machine.Applied() || planted("replay-applied-again")):
 			var err error
 			if results, err = g.cfg.Machine.Apply(l.Index, l.Data); err != nil {
 				g.h.fst.fail(fmt.Errorf("apply entry %d of group %d: %w", l.Index, g.cfg.ID, err))
@@ -92,7 +92,9 @@ type replayDebt struct{ bytes, entries int }
 // skips what the machine has applied.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	g := f.g
-	if err := g.cfg.Machine.WriteBack(); err != nil {
+	if planted("snapshot-without-tail") {
+		// what is hot stays out of the state database
+	} else if err := g.cfg.Machine.WriteBack(); err != nil {
 		g.h.fst.fail(fmt.Errorf("write back group %d: %w", g.cfg.ID, err))
 		return nil, err
 	}
@@ -147,7 +149,9 @@ func (f *fsm) restore(src io.Reader, m *snapMarker) error {
 	if g.isDead() {
 		return ErrClosed
 	}
-	if err := g.cfg.Machine.Load(st); err != nil {
+	if planted("restore-into-a-copy") {
+		// the machine goes on with what it had
+	} else if err := g.cfg.Machine.Load(st); err != nil {
 		return fmt.Errorf("load machine: %w", err)
 	}
 	meta.machine = g.cfg.Machine.Applied()
@@ -199,6 +203,10 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 		err := fmt.Errorf("snapshot %d of group %d is ahead of the applied entry %d", k.m.index, s.g.cfg.ID, s.index)
 		s.g.h.fst.fail(err)
 		return err
+	}
+	if planted("log-cut-before-flush") {
+		k.local = true
+		return nil
 	}
 	if err := s.g.h.state.flush(); err != nil {
 		return err

@@ -38,7 +38,11 @@ func (s *sharedLog) append(logs []*raft.Log, reset bool) error {
 			b = s.db.NewBatch()
 		}
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	sync := pebble.Sync
+	if planted("log-unsynced") {
+		sync = pebble.NoSync
+	}
+	if err := b.Commit(sync); err != nil {
 		return err
 	}
 	return b.Close()

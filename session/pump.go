@@ -222,6 +222,9 @@ func (c *Conn) sendDeliveryLocked(d *Delivery, now int64) (stop, finished bool) 
 		return false, true
 	}
 	p.Dup, p.PacketID = d.Dup, qos.PacketID(d.Seq)
+	if planted("packet-id-moved") {
+		p.PacketID = qos.PacketID(d.Seq + c.ref.Epoch)
+	}
 	if c.maxPacket != 0 && mqtt.PublishSize(c.version, &p) > int(c.maxPacket) {
 		c.srv.m.dropped[dropTooLarge].Inc()
 		return false, true // v5:MQTT-3.1.2-25: as if it had been sent

@@ -3,6 +3,7 @@ package raftfsmtest
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -183,6 +184,9 @@ func (m *MemStable) Set(key, val []byte) error {
 	m.image.kv[string(key)] = v
 	m.image.mu.Unlock()
 	m.d.sync()
+	if planted("vote-unsynced") && strings.HasPrefix(string(key), "LastVote") {
+		return nil
+	}
 	m.image.mu.Lock()
 	m.image.syncedKV[string(key)] = v
 	m.image.mu.Unlock()

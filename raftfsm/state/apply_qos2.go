@@ -65,6 +65,9 @@ func (s *Shard) releaseInbound(ss *session, in *inbound) {
 		s.ops.delete(keyU64s(nil, keyInbound, ss.sid, uint64(in.pid)))
 	}
 	s.originate(ss, in.msg, false)
+	if planted("released-twice") {
+		s.originate(ss, in.msg, false)
+	}
 	s.release(in.msg)
 }
 

@@ -47,7 +47,7 @@ func (s *Shard) applyLane(index uint64, b *command.Batch) (command.BatchResult, 
 	if r.Code = l.admit(b); r.Code != command.OK {
 		return r, nil
 	}
-	if b.Seq <= l.last {
+	if l.isRepeat(b.Seq) {
 		r.Results, r.Code = l.answer(b.Seq)
 		return r, nil
 	}
@@ -70,7 +70,7 @@ func (l *lane) admit(b *command.Batch) command.ResultCode {
 	if b.Incarnation > l.incarnation {
 		last = 0
 	}
-	if b.Seq > last+1 {
+	if b.Seq > last+1 && !planted("resend-unordered") {
 		return command.Gap
 	}
 	if b.Incarnation > l.incarnation && b.Seq == 1 {
@@ -90,7 +90,7 @@ func (l *lane) answer(seq uint64) ([]byte, command.ResultCode) {
 }
 
 func (l *lane) keep(seq, acked uint64, results []byte) {
-	l.last = seq
+	l.last = max(l.last, seq)
 	l.acked = max(l.acked, min(acked, seq))
 	l.kept = append(l.kept, keptResults{seq: seq, results: results})
 	drop := 0

@@ -178,7 +178,7 @@ func (s *Shard) settleAll(ss *session) uint64 {
 	for i := range b.holds {
 		h := &b.holds[i]
 		for _, it := range h.items {
-			if it.qos == 2 && it.seq <= sent {
+			if it.qos == 2 && it.seq <= sent || planted("share-dead-member") {
 				s.settle(ss.key, h, it.num)
 			}
 			n++

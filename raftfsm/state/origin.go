@@ -63,6 +63,9 @@ func (s *Shard) fireWill(ss *session) {
 	msg := s.newMessage(w.body, s.expiryOf(&m))
 	msg.refs++
 	s.originate(ss, msg, true)
+	if planted("will-twice") {
+		s.originate(ss, msg, true)
+	}
 	s.release(msg)
 }
 
@@ -251,7 +254,7 @@ func (s *Shard) takeOrigin(k *command.OriginKey) bool {
 		src.applied.dropBelow(k.Low)
 		src.dirty = true
 	}
-	if k.Seq < src.low || !src.applied.add(k.Seq) {
+	if !planted("origin-key-forgotten") && (k.Seq < src.low || !src.applied.add(k.Seq)) {
 		return false
 	}
 	src.dirty = true

@@ -204,7 +204,7 @@ func (s *Shard) current(ref *command.SessionRef) (*session, command.ResultCode) 
 	if ss == nil {
 		return nil, command.UnknownSession
 	}
-	if ss.epoch != ref.Epoch {
+	if ss.epoch != ref.Epoch && !planted("epoch-unchecked") {
 		return nil, command.StaleEpoch
 	}
 	return ss, command.OK

@@ -232,7 +232,7 @@ func (s *Shard) chooseMember(sh *share, msg *message) *member {
 		}
 		return sh.online[xxhash.Sum64(d.Topic)%uint64(len(sh.online))]
 	}
-	return sh.ready[0]
+	return sh.ready.first()
 }
 
 // give assigns a message to a member.

@@ -1,0 +1,6 @@
+//go:build !planted
+
+package cluster
+
+// planted tells whether a bug is planted on purpose: in this build there is none, and what asks for one is not compiled.
+func planted(string) bool { return false }
