@@ -13,6 +13,8 @@ var (
 	ErrNoLeader = errors.New("no leader")
 	// ErrUnreachable means that a node that must answer does not.
 	ErrUnreachable = errors.New("node unreachable")
+	// ErrTooMany means that a limit of this node is reached.
+	ErrTooMany = errors.New("limit exceeded")
 	// ErrStopped means that the node is stopping.
 	ErrStopped = errors.New("node is stopping")
 	// ErrLeaseLost means that this node may not route or acknowledge now.

@@ -61,6 +61,9 @@ func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {
 	}
 	m.clock.observe(m.Shard.Clock())
 	if !effects.Empty() {
+		if m.n.leading(m.id) != nil {
+			m.n.events.applied(m.id, &effects)
+		}
 		m.n.applied(m.id, &effects)
 	}
 	return results, nil
@@ -69,11 +72,17 @@ func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {
 // controlMachine is the control machine as its group sees it.
 type controlMachine struct{ c *control }
 
-func (m *controlMachine) Load(st raftfsm.Store) error { return m.c.mach.Load(machineStore{st}) }
-func (m *controlMachine) Applied() uint64             { return m.c.mach.Applied() }
-func (m *controlMachine) WriteBack() error            { return m.c.mach.WriteBack() }
-func (m *controlMachine) DirtyBytes() int             { return m.c.mach.DirtyBytes() }
-func (m *controlMachine) Digest() (uint64, [16]byte)  { return m.c.mach.Digest() }
+func (m *controlMachine) Applied() uint64            { return m.c.mach.Applied() }
+func (m *controlMachine) WriteBack() error           { return m.c.mach.WriteBack() }
+func (m *controlMachine) DirtyBytes() int            { return m.c.mach.DirtyBytes() }
+func (m *controlMachine) Digest() (uint64, [16]byte) { return m.c.mach.Digest() }
+
+// Load implements raftfsm.Machine.
+func (m *controlMachine) Load(st raftfsm.Store) error {
+	err := m.c.mach.Load(machineStore{st})
+	m.c.n.events.controlLoaded(m.c.view())
+	return err
+}
 
 // Apply implements raftfsm.Machine.
 func (m *controlMachine) Apply(index uint64, entry []byte) (any, error) {
@@ -82,7 +91,8 @@ func (m *controlMachine) Apply(index uint64, entry []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.c.mach.View() != before {
+	if after := m.c.mach.View(); after != before {
+		m.c.n.events.controlChanged(before, after)
 		select {
 		case m.c.changed <- struct{}{}:
 		default: // a wake-up is already pending

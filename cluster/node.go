@@ -45,6 +45,7 @@ type Node struct {
 	lease   *lease
 	sys     *sysTopics
 	limits  *limits
+	events  *events
 	// incarnation is what the control group gave this process, 0 before.
 	incarnation atomic.Uint64
 	// lanes by shard id; index 0 is unused. Set once, before clients are served.
@@ -100,6 +101,8 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 		hints: map[uint32]string{},
 	}
 	n.turns, n.sharers = newShareTurns(), newSharers()
+	n.events = newEvents(n.id, ident.Starts+1, newEventMetrics(cfg.Registerer))
+	n.lg = n.events.tapLog(n.lg)
 	n.forwards.Store(&map[string]*forwardTarget{})
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.open(ident); err != nil {

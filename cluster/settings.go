@@ -73,3 +73,8 @@ func shardSettings(v *state.ControlView) command.ShardSettings {
 	}
 	return s
 }
+
+// formedPrefix begins the keys that keep the value which a setting had when the cluster
+// was formed, once it was changed: the machines of the shards begin with that one, on
+// every replica and for ever, because the log that they replay begins there, too.
+const formedPrefix = "formed."

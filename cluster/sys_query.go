@@ -14,6 +14,8 @@ const (
 	queryDiskLow  byte = 33
 	queryClients  byte = 34
 	querySessions byte = 35
+	queryEvents   byte = 48
+	queryNodeInfo byte = 49
 )
 
 // answerAdmin answers what handlers.go does not know.
@@ -21,6 +23,8 @@ func (n *Node) answerAdmin(ctx context.Context, q byte, d *dec) ([]byte, error) 
 	switch q {
 	case querySys:
 		return json.Marshal(n.sys.sample())
+	case queryEvents:
+		return n.answerEvents(ctx, d.b)
 	case queryClients:
 		return n.answerClients(d.b)
 	case querySessions:
