@@ -19,6 +19,9 @@ const maxTickItems = 10000
 // applyTick lets time act on what is due (I12, I15). What is handled, and in which
 // order, follows from the logical state alone, not from what is hot.
 func (s *Shard) applyTick(c *command.Tick) command.ResultCode {
+	if s.restore != nil {
+		return command.OK // nothing of it counts yet
+	}
 	limit := s.tickItems
 	if c.Rules < 2 {
 		limit = math.MaxInt

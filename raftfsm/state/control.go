@@ -187,6 +187,8 @@ func (c *Control) applyCommand(index uint64, cmd *command.Command) error {
 		return plain(w, &command.DropAPIKey{}, cmd.Payload, c.applyDropAPIKey)
 	case command.KindRecoverControl:
 		return plain(w, &command.RecoverControl{}, cmd.Payload, c.applyRecoverControl)
+	case command.KindRestoring:
+		return plain(w, &command.Restoring{}, cmd.Payload, c.applyRestoring)
 	case command.KindTick:
 		w.Code(command.OK)
 		return nil

@@ -35,6 +35,9 @@ func (c *Control) records() []controlRecord {
 	for _, id := range slices.Sorted(maps.Keys(v.APIKeys)) {
 		out = append(out, controlRecord{keyStr(nil, keyAPIKey, id), v.APIKeys[id].Append(nil)})
 	}
+	if v.Restore != nil {
+		out = append(out, controlRecord{[]byte{keyRestoring}, v.Restore.Append(nil)})
+	}
 	for i := range v.Operations {
 		out = append(out, controlRecord{keyStr(nil, keyOperation, v.Operations[i].ID), v.Operations[i].Append(nil)})
 	}
@@ -93,7 +96,7 @@ func (c *Control) WriteBack() error {
 		return nil
 	}
 	b := c.store.NewBatch()
-	for _, kind := range [...]byte{keyPlacement, keySetting, keyLane, keyNode, keyFounding, keyJoinToken, keyOperation, keyAPIKey} {
+	for _, kind := range [...]byte{keyPlacement, keySetting, keyLane, keyNode, keyFounding, keyJoinToken, keyOperation, keyAPIKey, keyRestoring} {
 		b.DeleteRange([]byte{kind}, []byte{kind + 1})
 	}
 	for _, r := range c.records() {
@@ -129,7 +132,7 @@ func (c *Control) Load(st Store) error {
 	}
 	for kind, read := range map[byte]func(v *ControlView, k, val []byte) error{
 		keyPlacement: readPlacement, keyNode: readNode, keySetting: readSetting, keyLane: c.readLane,
-		keyFounding: readFounding, keyJoinToken: readToken, keyOperation: readOperation, keyAPIKey: readAPIKey,
+		keyFounding: readFounding, keyRestoring: readRestoring, keyJoinToken: readToken, keyOperation: readOperation, keyAPIKey: readAPIKey,
 	} {
 		err := eachOf(st, kind, func(k, val []byte) error { return read(v, k, val) })
 		if err != nil {

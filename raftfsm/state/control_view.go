@@ -47,6 +47,9 @@ type ControlView struct {
 	Tokens map[string]*command.JoinToken
 	// APIKeys are the keys of the admin API by id, expired ones included.
 	APIKeys map[string]*command.APIKey
+	// Restore is the restore of a backup that is under way, nil if there is none. Until it is over
+	// no node serves clients.
+	Restore *command.Restoring
 	// Operations are what operators asked for, oldest first.
 	Operations []command.Operation
 	// FeatureLevel is what all nodes of the cluster may use.

@@ -27,6 +27,9 @@ func (s *Shard) digest() [16]byte {
 		buf = putUvarint(src.append(buf[:0]), uint64(src.shard))
 		total.add(recordHash(keySource, buf))
 	}
+	if s.restore != nil {
+		total.add(recordHash(keyRestore, s.restore.append(buf[:0])))
+	}
 	total.add(recordHash(keyMeta, s.meta.appendLogical(buf[:0])))
 	return total.bytes()
 }
@@ -109,8 +112,8 @@ func (m *meta) appendLogical(dst []byte) []byte {
 
 // append writes the meta record: format, applied index, the next message id, the
 // checkpoint, then the logical part.
-func (m *meta) append(dst []byte) []byte {
-	dst = putUvarint(putUvarint(dst, formatVersion), m.applied)
+func (m *meta) append(dst []byte, format uint64) []byte {
+	dst = putUvarint(putUvarint(dst, format), m.applied)
 	dst = putUvarint(dst, m.lastMsg)
 	dst = putBlob(putUvarint(dst, m.check.index), m.check.digest[:])
 	return m.appendLogical(dst)
@@ -118,7 +121,7 @@ func (m *meta) append(dst []byte) []byte {
 
 func (m *meta) read(v []byte) error {
 	r := recordReader{b: v}
-	if format := r.uint(); format != formatVersion {
+	if format := r.uint(); format != formatVersion && format != formatRestoring {
 		return errFormat(format)
 	}
 	m.applied, m.lastMsg = r.uint(), r.uint()

@@ -18,6 +18,7 @@ import "encoding/binary"
 //	T shard               origin keys applied from a shard
 //	R tenant 0 topic      retained message, refers to P
 //	Z sid                 inbox of an ended session, to be swept
+//	Y                     a restore under way (restore.go); then all others but L and M may be no state yet
 //	H tenant 0 filter     share, with the counters of its queue (an inbox) and its members
 //
 // The control machine uses M, N node, G shard (placement), K setting, F shard (placed by

@@ -17,21 +17,6 @@ func (s *Shard) Load(st Store) error {
 	s.reset()
 	s.loads++
 	s.store = st
-	steps := []struct {
-		what string
-		kind byte
-		read func(k, v []byte) error
-	}{
-		{"lane", keyLane, s.loadLane},
-		{"session", keySession, s.loadSession},
-		{"share", keyShare, s.loadShare},
-		{"subscription", keySub, s.loadSub},
-		{"inbound message", keyInbound, s.loadInbound},
-		{"originated message", keyOrigin, s.loadOrigin},
-		{"origin keys", keySource, s.loadSource},
-		{"retained message", keyRetained, s.loadRetained},
-		{"swept inbox", keySwept, s.loadSwept},
-	}
 	v, err := st.Get([]byte{keyMeta})
 	if errors.Is(err, ErrNotFound) {
 		return s.loadEmpty()
@@ -42,12 +27,53 @@ func (s *Shard) Load(st Store) error {
 	if err != nil {
 		return fmt.Errorf("load meta: %w", err)
 	}
-	for _, step := range steps {
+	if err := s.loadRestore(); err != nil {
+		return fmt.Errorf("load restore: %w", err)
+	}
+	for _, step := range s.loadSteps() {
+		if s.restore != nil && !s.restore.loaded && step.kind != keyLane {
+			continue // it is no state yet
+		}
 		if err := eachOf(st, step.kind, step.read); err != nil {
 			return fmt.Errorf("load %s: %w", step.what, err)
 		}
 	}
 	return s.loaded()
+}
+
+// loadStep reads the records of one kind.
+type loadStep struct {
+	what string
+	kind byte
+	read func(k, v []byte) error
+}
+
+// loadSteps are in the order in which they need one another.
+func (s *Shard) loadSteps() []loadStep {
+	return []loadStep{
+		{"lane", keyLane, s.loadLane},
+		{"session", keySession, s.loadSession},
+		{"share", keyShare, s.loadShare},
+		{"subscription", keySub, s.loadSub},
+		{"inbound message", keyInbound, s.loadInbound},
+		{"originated message", keyOrigin, s.loadOrigin},
+		{"origin keys", keySource, s.loadSource},
+		{"retained message", keyRetained, s.loadRetained},
+		{"swept inbox", keySwept, s.loadSwept},
+	}
+}
+
+// loadRestore reads whether a restore is under way.
+func (s *Shard) loadRestore() error {
+	v, err := s.store.Get([]byte{keyRestore})
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		s.restore = new(restoring)
+		err = s.restore.read(v)
+	}
+	return err
 }
 
 // eachOf visits all records of a kind.
@@ -76,8 +102,23 @@ func (s *Shard) loadEmpty() error {
 	return err
 }
 
-// loaded ends a load: counts, and what is derived.
+// loaded ends a load: nothing of it is news to anybody.
 func (s *Shard) loaded() error {
+	if s.restore != nil && !s.restore.loaded {
+		return nil
+	}
+	if err := s.derive(); err != nil {
+		return err
+	}
+	for i := range s.touchedRoutes {
+		s.touchedRoutes[i].r.touched = false
+	}
+	s.touchedRoutes = nil
+	return nil
+}
+
+// derive counts what was read, and makes what follows from it.
+func (s *Shard) derive() error {
 	for _, ss := range s.bySID() {
 		s.countRoutes(ss, 1)
 		if b := ss.box; b != nil {
@@ -95,10 +136,6 @@ func (s *Shard) loaded() error {
 		ss.rehash = true
 		s.rehashList = append(s.rehashList, ss)
 	}
-	for i := range s.touchedRoutes {
-		s.touchedRoutes[i].r.touched = false
-	}
-	s.touchedRoutes = nil
 	s.rehash()
 	done := keyX(nil, s.expiryDone.at, s.expiryDone.sid, s.expiryDone.seq)
 	return s.store.Iterate(append(done, 0), []byte{keyExpiry + 1}, func(k, _ []byte) bool {
@@ -111,7 +148,16 @@ func (s *Shard) loaded() error {
 
 // reset empties the machine's memory.
 func (s *Shard) reset() {
-	fn, loads := s.matcher.fn, s.loads
+	fn := s.matcher.fn
+	s.resetRecords()
+	s.restore = nil
+	s.lastTenant, s.touchedRoutes, s.fx = nil, nil, effectsInProgress{}
+	s.matcher = matcher{fn: fn}
+	s.cold, s.cmd, s.fatal = make(map[coldKey]coldEntry), scratch{}, nil
+}
+
+// resetRecords empties all but the scratch space of the entry that is being applied.
+func (s *Shard) resetRecords() {
 	s.shares = newOrdered(compareSessions)
 	s.meta = meta{settings: s.opts.Settings}
 	s.tenants = make(map[string]*tenant)
@@ -130,10 +176,7 @@ func (s *Shard) reset() {
 	s.dirtyBytes, s.logBytes, s.sweeps, s.newSweeps, s.changed = 0, 0, nil, nil, false
 	s.hotList, s.hotBytes, s.hotEntries, s.freeMsgs = hotList{}, 0, 0, nil
 	s.coldExpiry, s.due, s.settles = 0, dueScan{}, nil
-	s.lastTenant, s.touchedRoutes, s.fx = nil, nil, effectsInProgress{}
-	s.matcher = matcher{fn: fn}
-	s.cold, s.cmd, s.fatal = make(map[coldKey]coldEntry), scratch{}, nil
-	s.loads = loads
+	s.lastTenant = nil
 }
 
 func (s *Shard) loadLane(k, v []byte) error {

@@ -75,6 +75,9 @@ func runModel(t *rapid.T) {
 	}
 	for range rapid.IntRange(1, 80).Draw(t, "entries") {
 		r.step()
+		if rapid.IntRange(0, 30).Draw(t, "restore") == 0 {
+			r.restore()
+		}
 	}
 	r.audit()
 }

@@ -13,6 +13,8 @@ type Options struct {
 	// Settings are the machine's settings until the log holds a Configure. Unlike
 	// the other fields they must be equal on all replicas.
 	Settings command.ShardSettings
+	// Meter measures the commands; nil: nobody does.
+	Meter Meter
 }
 
 func (o Options) withDefaults() Options {
@@ -21,6 +23,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HotOffline == 0 {
 		o.HotOffline = 1024
+	}
+	if o.Meter == nil {
+		o.Meter = unmetered{}
 	}
 	return o
 }

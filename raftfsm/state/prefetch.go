@@ -12,6 +12,9 @@ import (
 func (s *Shard) prefetch(e command.Entry, clock int64) error {
 	clear(s.cold)
 	s.due = dueScan{list: s.due.list[:0]}
+	if s.restore != nil && !s.restore.loaded {
+		return s.prefetchRestore(e)
+	}
 	anyCold := s.inboxMessages > uint64(s.hotEntries)
 	due := s.coldExpiry != 0 && s.coldExpiry <= clock
 	if !anyCold && !due {

@@ -15,6 +15,9 @@ func (s *Shard) NextDue() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	due := int64(0)
+	if s.restore != nil {
+		return due
+	}
 	for _, t := range [...]int64{s.timers.first(), s.expiries.first(), s.coldExpiry, s.origins.expiry, s.expiring.first()} {
 		if t != 0 && (due == 0 || t < due) {
 			due = t
@@ -121,6 +124,9 @@ func (s *Shard) Routes() (index uint64, routes []router.RouteChange) {
 // Origins lists originated messages with a sequence above after, in order.
 func (s *Shard) Origins(after uint64, limit int) []Originated {
 	s.mu.RLock()
+	if s.restore != nil { // its targets may not be whole yet
+		limit = 0
+	}
 	var out []Originated
 	for _, o := range s.origins.list[s.origins.find(after+1):] {
 		if len(out) >= limit {

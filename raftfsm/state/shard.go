@@ -21,6 +21,7 @@ type Shard struct {
 	writeBacks uint64
 
 	meta
+	restore  *restoring // nil unless a restore is under way
 	tenants  map[string]*tenant
 	byID     map[uint64]*session
 	sessions *ordered[*session]
@@ -127,6 +128,8 @@ type scratch struct {
 	deliver     command.ShareDeliver
 	settle      command.ShareSettle
 	replay      command.Replay
+	restore     command.Restore
+	chunk       command.RestoreChunk
 	results     command.ResultWriter
 }
 
@@ -228,8 +231,12 @@ func (s *Shard) applyCommands(index uint64, b *command.Batch) ([]byte, error) {
 		if !ok {
 			return s.cmd.results.Bytes(), nil
 		}
+		began := s.opts.Meter.Begin(c.Kind)
 		if err := s.applyCommand(index, &c); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Kind, err)
+		}
+		if began != 0 {
+			s.opts.Meter.End(c.Kind, began)
 		}
 		if len(s.settles) > 0 {
 			s.originateSettles()
@@ -242,6 +249,10 @@ func (s *Shard) applyCommands(index uint64, b *command.Batch) ([]byte, error) {
 
 func (s *Shard) applyCommand(index uint64, c *command.Command) error {
 	w := &s.cmd.results
+	if s.locked(c.Kind) {
+		w.Code(command.Full) // it stands for "not now", and never for an acknowledgement
+		return nil
+	}
 	switch c.Kind {
 	case command.KindPublish:
 		return plain(w, &s.cmd.publish, c.Payload, s.applyPublish)
@@ -283,6 +294,12 @@ func (s *Shard) applyCommand(index uint64, c *command.Command) error {
 		return plain(w, &s.cmd.settle, c.Payload, s.applyShareSettle)
 	case command.KindReplay:
 		return plain(w, &s.cmd.replay, c.Payload, s.applyReplay)
+	case command.KindRestore:
+		return plain(w, &s.cmd.restore, c.Payload, s.applyRestore)
+	case command.KindRestoreChunk:
+		return plain(w, &s.cmd.chunk, c.Payload, s.applyRestoreChunk)
+	case command.KindRecover:
+		return plain(w, &command.Recover{}, c.Payload, s.applyRecover)
 	}
 	if c.Ignorable {
 		// Programs that know the kind must answer OK, too: results are kept.
@@ -322,7 +339,7 @@ func full[T any, P decoder[T]](w *command.ResultWriter, index uint64, c P, paylo
 
 // takeEffects ends an entry: what it did to the world, in a defined order.
 func (s *Shard) takeEffects(index uint64) Effects {
-	fx := Effects{Index: index, Origins: s.fx.origins}
+	fx := Effects{Index: index, Origins: s.fx.origins && s.restore == nil}
 	fx.Routes = s.routeChanges()
 	if len(s.fx.wakes) > 0 {
 		slices.SortFunc(s.fx.wakes, compareSID)

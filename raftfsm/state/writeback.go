@@ -90,7 +90,12 @@ func (w *writer) build() error {
 	if err := w.counts(); err != nil {
 		return err
 	}
-	w.set([]byte{keyMeta}, s.meta.append(w.val[:0]))
+	format := uint64(formatVersion)
+	if s.restore != nil {
+		format = formatRestoring
+		w.set([]byte{keyRestore}, s.restore.append(w.val[:0]))
+	}
+	w.set([]byte{keyMeta}, s.meta.append(w.val[:0], format))
 	return nil
 }
 
