@@ -19,7 +19,7 @@ const keyRestore = 'Y'
 
 // formatRestoring stands in the meta record meanwhile, so that a program that knows nothing of restores does not take
 // the records for its state.
-const formatRestoring = 2
+const formatRestoring = 0x59
 
 // restoring is a restore under way.
 type restoring struct {
