@@ -32,7 +32,7 @@ func (n *Node) bootSteps() error {
 	n.lg.Info("node starts", zap.String("event", "server.start"), zap.String("data_dir", n.cfg.DataDir),
 		zap.String("cluster_addr", n.port.Addr().String()), zap.String("version", n.cfg.Version))
 	if !n.ident.Formed {
-		f := &formation{cfg: &n.cfg, id: n.ident, self: n.self, lg: n.lg, dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		f := &formation{cfg: &n.cfg, id: n.ident, self: n.self, lg: n.lg, clusterID: n.proof.ClusterID, dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			conn, _, err := n.port.DialPeer(ctx, addr, transport.KindJoin)
 			return conn, err
 		}}
@@ -115,6 +115,7 @@ func (n *Node) followControl() {
 		v := n.control.view()
 		n.openShards(v)
 		n.pruneForwards(v)
+		n.expelRemoved()
 		for id, rec := range v.Nodes {
 			if !rec.Up {
 				n.routes.table.DropNode(id, rec.Incarnation)

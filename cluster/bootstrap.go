@@ -51,6 +51,8 @@ type formation struct {
 	self member
 	lg   *zap.Logger
 	dial func(ctx context.Context, addr string) (net.Conn, error)
+	// clusterID is the cluster that the certificates name, "" where there are none.
+	clusterID string
 }
 
 // run returns once the identity is formed.
@@ -98,7 +100,7 @@ func (f *formation) run(ctx context.Context, h *helloServer) error {
 
 // formAlone forms a cluster of one.
 func (f *formation) formAlone() error {
-	f.id.Agreed = &agreement{ClusterID: randomHex(16), Members: []member{f.self}}
+	f.id.Agreed = &agreement{ClusterID: f.newClusterID(), Members: []member{f.self}}
 	f.id.Formed = true
 	return f.id.save(f.cfg.DataDir)
 }
@@ -171,7 +173,7 @@ func (f *formation) choose(seen map[string]hello) *agreement {
 	if members[0].ID != f.id.NodeID {
 		return nil // the smallest id proposes
 	}
-	return &agreement{ClusterID: randomHex(16), Members: members}
+	return &agreement{ClusterID: f.newClusterID(), Members: members}
 }
 
 func (f *formation) hello() hello {

@@ -46,8 +46,10 @@ type Config struct {
 
 	// InsecureCluster lets the cluster port listen beyond loopback without TLS.
 	InsecureCluster bool
-	// ClusterTLS is the mutual TLS of the cluster port, nil for none.
-	ClusterTLS *tls.Config
+	// ClusterTLS is the mutual TLS of the cluster port, nil for none. ClusterTLSFiles is the same from files that may
+	// change; their certificate names the node and, before there is a cluster, the cluster. Each excludes the other.
+	ClusterTLS      *tls.Config
+	ClusterTLSFiles *transport.ClusterFiles
 	// MQTTTLS is the TLS of MQTTSAddr, MQTTTLSFiles the same from files that
 	// may change. Each excludes the other.
 	MQTTTLS      *tls.Config
@@ -263,8 +265,8 @@ func (c *Config) checkClusterAddr() error {
 	if wildcard && c.AdvertiseAddr == "" {
 		return fmt.Errorf("%w: cluster-addr %s is a wildcard: --advertise-addr must say what other nodes dial", ErrConfig, c.ClusterAddr)
 	}
-	if !isLoopback(host) && c.ClusterTLS == nil && !c.InsecureCluster {
-		return fmt.Errorf("%w: cluster-addr %s is beyond loopback without cluster.tls: configure it, or accept the risk with --insecure-cluster", ErrConfig, c.ClusterAddr)
+	if !isLoopback(host) && c.ClusterTLS == nil && c.ClusterTLSFiles == nil && !c.InsecureCluster {
+		return fmt.Errorf("%w: cluster-addr %s is beyond loopback without mutual TLS: configure cluster.tls (flotilla cluster ca init makes the certificates), or accept the risk with --insecure-cluster", ErrConfig, c.ClusterAddr)
 	}
 	return nil
 }

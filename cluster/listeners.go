@@ -87,10 +87,10 @@ func (n *Node) acceptClients(port *transport.ClientPort) {
 	}
 }
 
-// ReloadTLS reads the certificates of the client ports again. Connections that
+// ReloadTLS reads the certificates of all ports again. Connections that
 // exist go on; on an error the old certificate stays.
 func (n *Node) ReloadTLS() error {
-	var errs []error
+	errs := []error{n.port.ReloadTLS()}
 	for _, port := range n.clients {
 		if port != nil {
 			errs = append(errs, port.ReloadTLS())

@@ -25,6 +25,7 @@ type Node struct {
 	met   *metrics
 	id    string
 	ident *identity
+	proof transport.Proof // of the certificate files
 	self  member
 
 	ctx    context.Context
@@ -91,13 +92,23 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 	if err := makeDataDir(cfg.DataDir, syncDir); err != nil {
 		return nil, fmt.Errorf("%w: data directory: %w", ErrConfig, err)
 	}
+	proof, err := cfg.proof()
+	if err != nil {
+		return nil, err
+	}
 	ident, err := loadIdentity(cfg.DataDir, cfg.NodeID)
 	if err != nil {
 		return nil, err
 	}
+	if proof.NodeID != "" && ident.Starts == 0 && ident.Agreed == nil {
+		ident.NodeID = proof.NodeID // a new directory is that of the certificate's node
+	}
+	if err := ident.agrees(proof, cfg.DataDir); err != nil {
+		return nil, err
+	}
 	n := &Node{
 		cfg: cfg, lg: cfg.Logger.With(zap.String("node", ident.NodeID)), met: newMetrics(cfg.Registerer), id: ident.NodeID,
-		hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
+		proof: proof, hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
 		hints: map[uint32]string{},
 	}
 	n.turns, n.sharers = newShareTurns(), newSharers()
@@ -139,7 +150,7 @@ func (n *Node) open(ident *identity) error {
 	n.formed.Store(n.ident.Formed)
 	n.control = newControl(n) // the port asks it who may come in
 	n.port, err = transport.OpenClusterPort(transport.ClusterConfig{
-		Network: n.cfg.Network, Addr: n.cfg.ClusterAddr, NodeID: n.id, ClusterID: n.ClusterID, TLS: n.cfg.ClusterTLS,
+		Network: n.cfg.Network, Addr: n.cfg.ClusterAddr, NodeID: n.id, ClusterID: n.ClusterID, TLS: n.cfg.ClusterTLS, TLSFiles: n.cfg.ClusterTLSFiles,
 		Resolve: n.resolve, Admit: n.admitPeer, Logger: n.lg, Registerer: n.cfg.Registerer,
 	})
 	if err != nil {

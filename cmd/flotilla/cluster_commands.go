@@ -61,12 +61,12 @@ func healthWord(st client.Status) string {
 func (a *app) clusterCommand() *cli.Command {
 	flags := append(commonFlags(), &cli.StringFlag{Name: "wait", Usage: "wait up to this `TIME` for the cluster to be healthy"})
 	return &cli.Command{
-		Name: "cluster", Usage: "the cluster as a whole: health, join tokens", Category: categoryLook,
+		Name: "cluster", Usage: "the cluster as a whole: health, join tokens, certificates", Category: categoryLook,
 		Subcommands: []*cli.Command{{
 			Name: "health", Usage: "exit 0 if the cluster is healthy, 8 if degraded, 5 without a majority", Flags: flags,
 			Description: "  flotilla cluster health --wait 60s",
 			Action:      a.call(0, 0, a.health),
-		}, a.tokenCommand()},
+		}, a.tokenCommand(), a.caCommand()},
 	}
 }
 

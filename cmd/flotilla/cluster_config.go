@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"os"
 	"strings"
 	"syscall"
@@ -49,8 +48,8 @@ func clusterConfig(c *config.Config) (cluster.Config, error) {
 	if out.Listeners, err = listeners(c); err != nil {
 		return out, err
 	}
-	out.ClusterTLS, err = clusterTLS(c)
-	return out, err
+	out.ClusterTLSFiles = clusterFiles(c.Cluster.TLS)
+	return out, nil
 }
 
 // tlsFiles is the TLS of a client port. Package config has checked the words.
@@ -129,29 +128,13 @@ func autoConnections() int {
 	return int(min(r.Cur, 10_000_000) / 10 * 9)
 }
 
-// clusterTLS is the mutual TLS of the cluster port: both sides show a
+// clusterFiles is the mutual TLS of the cluster port: both sides show a
 // certificate of the cluster's own CA.
-func clusterTLS(c *config.Config) (*tls.Config, error) {
-	t := c.Cluster.TLS
+func clusterFiles(t config.ClusterTLS) *transport.ClusterFiles {
 	if t == (config.ClusterTLS{}) {
-		return nil, nil
+		return nil
 	}
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, failf(exitUsage, "cluster.tls: %w", err)
-	}
-	pem, err := os.ReadFile(t.CA)
-	if err != nil {
-		return nil, failf(exitUsage, "cluster.tls.ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, failf(exitUsage, "cluster.tls.ca: %s has no certificate", t.CA)
-	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool,
-		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
-	}, nil
+	return &transport.ClusterFiles{CA: t.CA, Cert: t.Cert, Key: t.Key}
 }
 
 // joinToken reads the permission to join at every start, since a typing error must not wait for the day when it is

@@ -64,9 +64,9 @@ func checkFiles(r *config.Result) error {
 	for i := range c.Listeners {
 		checkTLS(check, fmt.Sprintf("listeners[%d].tls", i), &c.Listeners[i].TLS.TLS)
 	}
-	if t := c.Cluster.TLS; t != (config.ClusterTLS{}) {
-		check("cluster.tls.cert", checkPair(t.Cert, t.Key))
-		check("cluster.tls.ca", checkCA(t.CA))
+	if f := clusterFiles(c.Cluster.TLS); f != nil {
+		_, err := f.Read()
+		check("cluster.tls", err)
 	}
 	for i, b := range c.Auth.Chain {
 		_, err := auth.Open(b.Path)

@@ -51,7 +51,7 @@ func (c *Config) checkAddresses(bad badFn) {
 		bad("advertise_addr %s is a wildcard: name an address that other nodes can dial", c.AdvertiseAddr)
 	}
 	if !c.ClusterAddr.Loopback() && !c.clusterTLS() && !c.InsecureCluster {
-		bad("cluster_addr %s is beyond loopback without mutual TLS: configure cluster.tls, or accept the risk with --insecure-cluster", c.ClusterAddr)
+		bad("cluster_addr %s is beyond loopback without mutual TLS: configure cluster.tls (flotilla cluster ca init makes the certificates), or accept the risk with --insecure-cluster", c.ClusterAddr)
 	}
 	for _, a := range []struct {
 		key  string
