@@ -288,6 +288,8 @@ func (x *index) checkLoss(r *Report, seen map[receptionKey]*reception) {
 	for pi := range x.pubs {
 		p := &x.pubs[pi]
 		switch {
+		case p.will:
+			continue // see checkWills
 		case p.End != 0 && p.Code >= refused:
 			r.Refused++
 			continue

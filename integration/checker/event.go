@@ -15,6 +15,8 @@ const (
 	Acked       Kind = "acked"       // PUBACK or PUBCOMP sent for a delivery
 	Drained     Kind = "drained"     // the client was connected and reading until nothing came any more
 	Fault       Kind = "fault"       // something was done to a node; Err says what
+	// RetainedRead is one read of a retained message: SUBSCRIBE sent, and what came with RETAIN. Seq 0: nothing came.
+	RetainedRead Kind = "read"
 )
 
 // Never is the Expiry of a session that does not expire.
@@ -43,6 +45,14 @@ type Event struct {
 	Present bool   `json:"present,omitempty"`
 	NoLocal bool   `json:"nl,omitempty"`
 	Expiry  uint32 `json:"exp,omitempty"` // seconds; 0: the session ends with the connection
+
+	// WillTopic, WillSeq, WillQoS and WillDelay (seconds) are the will of a connect; WillTopic "": it has none.
+	WillTopic string `json:"wt,omitempty"`
+	WillSeq   uint64 `json:"ws,omitempty"`
+	WillQoS   byte   `json:"wq,omitempty"`
+	WillDelay uint32 `json:"wd,omitempty"`
+	// Bye: before this end the client sent DISCONNECT 0x00.
+	Bye bool `json:"bye,omitempty"`
 
 	// Props is a digest of the properties; empty: not recorded.
 	Props string `json:"props,omitempty"`

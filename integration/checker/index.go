@@ -19,6 +19,7 @@ type index struct {
 
 	shares map[string]*share // by filter, $share included
 	faults []*Event
+	reads  []*Event
 	// matching caches the subscriptions of a client that match a topic, interest the clients that have any.
 	matching map[matchKey][]*subscription
 	interest map[string][]int32
@@ -39,6 +40,7 @@ type publish struct {
 	*Event
 	again bool // its publisher sent it more than once
 	wrong bool // and broke the protocol in doing so
+	will  bool // the server publishes it, if at all
 }
 
 // client is one session id over the whole run.
@@ -111,6 +113,9 @@ func (x *index) add(e *Event) error {
 		x.pubs[i].again, x.pubs[i].wrong = true, x.pubs[i].wrong || e.Err != ""
 	case Connect:
 		x.client(e.Client).connect(e)
+		if e.WillTopic != "" {
+			return x.addWill(e)
+		}
 	case Closed:
 		x.client(e.Client).close(e)
 	case Subscribe, Unsubscribe:
@@ -124,6 +129,9 @@ func (x *index) add(e *Event) error {
 		x.client(e.Client).acks = true
 	case Drained:
 		x.client(e.Client).drained = e
+	case RetainedRead:
+		x.client(e.Client)
+		x.reads = append(x.reads, e)
 	case Fault:
 		x.faults = append(x.faults, e)
 	default:

@@ -52,6 +52,8 @@ type Report struct {
 	ShareMust   int            // pairs of an acked publish and a share one of whose members must process it
 	Excused     int            // of them: perhaps sent with QoS 2 to a member whose session then ended (v5:MQTT-4.8.2-5)
 	Stalls      []Stall        // the longest ones of all shares, longest first
+	Wills       int            // connections with a will whose outcome is certain
+	Reads       int            // of retained messages
 	Undrained   []string       // sessions with durable subscriptions that never drained: I1 says nothing of them
 }
 
@@ -66,6 +68,8 @@ func Check(events []Event) (*Report, error) {
 	seen := x.checkDeliveries(r)
 	x.checkLoss(r, seen)
 	x.checkShares(r, seen)
+	x.checkWills(r, seen)
+	x.checkRegisters(r, seen)
 	return r, nil
 }
 
@@ -98,6 +102,9 @@ func (r *Report) String() string {
 	}
 	if r.ShareMust > 0 {
 		fmt.Fprintf(&b, "; shares: %d promised to a member, %d of them excused, longest stalls %v", r.ShareMust, r.Excused, r.Stalls)
+	}
+	if r.Wills+r.Reads > 0 {
+		fmt.Fprintf(&b, "; %d wills judged, %d retained reads", r.Wills, r.Reads)
 	}
 	if len(r.Undrained) > 0 {
 		fmt.Fprintf(&b, "\nnot drained, so not checked for loss: %v", r.Undrained)

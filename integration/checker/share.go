@@ -175,7 +175,7 @@ func (c *client) endBetween(from, to int64) *Event {
 // shareLost: an acknowledged message is received and acknowledged by a member, as long as one durable member was there all the
 // time and has drained.
 func (x *index) shareLost(r *Report, g *share, p *publish, list []receiver) {
-	if !p.acked() || p.Code >= refused {
+	if !p.acked() || p.Code >= refused || p.will {
 		return
 	}
 	var anchor *subscription

@@ -1,0 +1,178 @@
+package checker
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// registerOp is one operation of a random history: a write of a value or a read of it (0: nothing).
+type registerOp struct {
+	write        bool
+	value        uint64
+	call, answer int64
+}
+
+// orderExists tries all orders of a few operations that agree with their times.
+func orderExists(ops []registerOp) bool {
+	type place struct{ done, value uint64 }
+	seen := map[place]bool{}
+	var try func(done, value uint64) bool
+	try = func(done, value uint64) bool {
+		if done == 1<<len(ops)-1 {
+			return true
+		}
+		if seen[place{done, value}] {
+			return false
+		}
+		seen[place{done, value}] = true
+		first := int64(1 << 62) // nothing that was called later may come next
+		for i, op := range ops {
+			if done&(1<<i) == 0 {
+				first = min(first, op.answer)
+			}
+		}
+		for i, op := range ops {
+			if done&(1<<i) != 0 || op.call > first || !op.write && op.value != value {
+				continue
+			}
+			next := value
+			if op.write {
+				next = op.value
+			}
+			if try(done|1<<i, next) {
+				return true
+			}
+		}
+		return false
+	}
+	return try(0, 0)
+}
+
+// randomRegister draws a history of a register that is mostly right: operations take effect at a moment between invoke and
+// return; now and then a read returns an older value than it should.
+func randomRegister(rng *rand.Rand) []Event {
+	type effect struct {
+		at int64
+		e  int
+	}
+	var events []Event
+	var effects []effect
+	for i := range 4 + rng.IntN(10) {
+		from := int64(1 + rng.IntN(200))
+		span := int64(1 + rng.IntN(40))
+		e := Event{Kind: RetainedRead, T: from*100 + int64(i), End: (from+span)*100 + int64(i), Client: "r", Conn: int32(i), Topic: "reg"}
+		if rng.IntN(2) == 0 {
+			e = Event{Kind: Publish, T: e.T, End: e.End, Client: "w", Topic: "reg", Seq: uint64(i + 1), QoS: 1, Retain: true}
+			if rng.IntN(6) == 0 {
+				e.End = 0 // nobody knows
+			}
+		}
+		events = append(events, e)
+		effects = append(effects, effect{e.T + rng.Int64N(span*100), i})
+	}
+	for i := range effects {
+		for j := i + 1; j < len(effects); j++ {
+			if effects[j].at < effects[i].at {
+				effects[i], effects[j] = effects[j], effects[i]
+			}
+		}
+	}
+	values := []uint64{0}
+	for _, f := range effects {
+		e := &events[f.e]
+		if e.Kind == Publish {
+			if e.End != 0 || rng.IntN(2) == 0 {
+				values = append(values, e.Seq)
+			}
+			continue
+		}
+		at := len(values) - 1
+		if rng.IntN(8) == 0 {
+			at = rng.IntN(len(values))
+		}
+		if e.Seq = values[at]; e.Seq != 0 {
+			e.Publisher = "w"
+		}
+	}
+	return events
+}
+
+// TestRegistersAgreeWithSearch holds the rule of I13 against a search of all orders, on histories that are right and wrong.
+func TestRegistersAgreeWithSearch(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	good, bad := 0, 0
+	for round := range 3000 {
+		events := randomRegister(rng)
+		var ops []registerOp
+		for i := range events {
+			e := &events[i]
+			end := e.End
+			if end == 0 {
+				end = 1 << 40
+			}
+			ops = append(ops, registerOp{e.Kind == Publish, e.Seq, e.T, end})
+		}
+		want := orderExists(ops)
+		r, err := Check(events)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Count["I13"] == 0; got != want {
+			t.Fatalf("round %d: linearizable %v, the search says %v: %+v\n%s", round, got, want, events, r)
+		}
+		if want {
+			good++
+		} else {
+			bad++
+		}
+	}
+	if good < 300 || bad < 300 {
+		t.Errorf("%d good and %d bad histories prove little", good, bad)
+	}
+}
+
+// registerStory is a value that was retained, then another one, and a reader that lives long after.
+func registerStory() *story {
+	s := new(story).connect("r", 1, 10, false)
+	s.add(Event{Kind: Subscribe, T: 20, End: 21, Client: "r", Conn: 1, Topic: "reg", QoS: 1, Code: 1})
+	for i, at := range []int64{1, 100} {
+		s.add(Event{Kind: Publish, T: at, End: at + 2, Client: "w", Conn: 1, Topic: "reg", Seq: uint64(i + 1), QoS: 1, Retain: true})
+	}
+	s.add(Event{Kind: RetainedRead, T: 20, End: 25, Client: "r", Conn: 1, Topic: "reg", Publisher: "w", Seq: 1})
+	return s.add(Event{Kind: Closed, T: 20_000, Client: "r", Conn: 1, Err: "lost"})
+}
+
+func TestGapAfterRead(t *testing.T) {
+	s := registerStory()
+	wantRules(t, s, "I14")
+	s.add(Event{Kind: Deliver, T: 101, Client: "r", Conn: 1, Publisher: "w", Topic: "reg", Seq: 2, QoS: 1, PacketID: 1})
+	wantRules(t, s)
+}
+
+func TestStaleRead(t *testing.T) {
+	s := new(story)
+	for i, at := range []int64{1, 100} {
+		s.add(Event{Kind: Publish, T: at, End: at + 2, Client: "w", Conn: 1, Topic: "reg", Seq: uint64(i + 1), QoS: 1, Retain: true})
+	}
+	s.add(Event{Kind: RetainedRead, T: 50, End: 60, Client: "r", Conn: 1, Topic: "reg", Publisher: "w", Seq: 1})
+	wantRules(t, s)
+	wantRules(t, s.add(Event{Kind: RetainedRead, T: 150, End: 160, Client: "r", Conn: 2, Topic: "reg", Publisher: "w", Seq: 1}), "I13")
+	wantRules(t, new(story).add(Event{Kind: RetainedRead, T: 150, End: 160, Client: "r", Conn: 2, Topic: "reg", Publisher: "w", Seq: 1}), "I13")
+}
+
+// wantRules holds a history against the rules that it must break.
+func wantRules(t *testing.T, s *story, rules ...string) {
+	t.Helper()
+	r, err := Check(s.events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Count) != len(rules) {
+		t.Fatalf("broken: %v, want %v\n%s", r.Count, rules, r)
+	}
+	for _, rule := range rules {
+		if r.Count[rule] == 0 {
+			t.Errorf("%s is not broken\n%s", rule, r)
+		}
+	}
+}
