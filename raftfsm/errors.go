@@ -37,6 +37,9 @@ var (
 	// ErrLocked says that another process uses the data directory.
 	ErrLocked = errors.New("data directory is in use by another process")
 
+	// ErrNoData says that a directory is not the data directory of a node.
+	ErrNoData = errors.New("no data directory of a node")
+
 	// ErrIdentity says that the data directory must not run: a part of it is missing, is older than
 	// another part, belongs to another node or has a newer format. Starting it could break promises
 	// that this identity has made.
