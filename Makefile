@@ -17,7 +17,7 @@ BENCHTIME   ?= 1x
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the static binary bin/flotilla
@@ -63,8 +63,44 @@ bench: ## each benchmark, BENCHTIME rounds (default 1x, so that none rots)
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 20m $(PKGS)
 
 .PHONY: faults
-faults: ## the long fault runs: 50 kills, 10 kills of all nodes, 10 pauses; partitions; five nodes
-	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 120m -run '^Test(Failover|Partition|FiveNodes|SharesUnderKills)$$' ./integration
+faults: ## every fault class, then the long fault runs; the report is left in faults-out/ (an hour)
+	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 180m -run '^Test(FaultClasses|Failover|Partition|FiveNodes|SharesUnderKills)$$' ./integration
+
+.PHONY: sim
+sim: ## 10,000 seeds of simulated clusters
+	FLOTILLA_SIM_SEEDS=10000 $(GO) test -count=1 -timeout 24h -run '^TestSeeds$$' ./integration/sim
+
+.PHONY: planted
+planted: ## each planted bug must be caught by the suites
+	FLOTILLA_PLANTED_ALL=1 $(GO) test -v -count=1 -timeout 120m -run '^TestPlanted' ./integration
+
+.PHONY: security
+security: ## the attacks on the cluster port, long form
+	FLOTILLA_SECURITY=1 $(GO) test -v -count=1 -timeout 30m -run '^TestSecurity' ./integration
+
+.PHONY: netns
+netns: build ## the operators' manual in network namespaces: docs/operations.md is run, and its output written again (needs root)
+	FLOTILLA_NETNS=write $(GO) test -v -count=1 -timeout 30m -run '^TestOperationsManual$$' ./integration
+
+.PHONY: probe
+probe: ## 10,000 times: is a SUBACK effective everywhere, idle and under faults
+	FLOTILLA_SCENARIOS=1 $(GO) test -v -count=1 -timeout 60m -run '^TestProbe' ./integration
+
+.PHONY: lists
+lists: ## the lists of the API with 100,000 sessions
+	FLOTILLA_SCENARIOS=1 $(GO) test -v -count=1 -timeout 60m -run '^TestLists' ./integration
+
+.PHONY: membership
+membership: ## from one node to five and back under traffic
+	FLOTILLA_SCENARIOS=1 $(GO) test -v -count=1 -timeout 60m -run '^TestMembership' ./integration
+
+.PHONY: monitoring
+monitoring: ## metrics, alert rules and dashboard against the real Prometheus
+	FLOTILLA_MONITORING=1 $(GO) test -v -count=1 -timeout 30m -run '^Test(Prometheus|Metrics|Dashboard|Alert)' ./integration
+
+.PHONY: packages-test
+packages-test: ## deb, rpm, systemd unit and StatefulSet, tried out
+	FLOTILLA_PACKAGES=1 $(GO) test -v -count=1 -timeout 30m -run '^Test(Packages|StatefulSet)' ./integration
 
 .PHONY: backlog
 backlog: ## 1,000,000 queued messages, all nodes restarted, all messages arrive
