@@ -62,7 +62,7 @@ func (c *control) open(a *agreement) error {
 		}
 	}
 	g, err := c.n.host.OpenGroup(raftfsm.GroupConfig{
-		ID: 0, Control: true, Machine: &controlMachine{c}, Layer: c.n.port.GroupLayer(0), Bootstrap: members,
+		ID: 0, Control: true, Machine: &controlMachine{c, newApplyMeter(c.n.met.applyDuration)}, Layer: c.n.port.GroupLayer(0), Bootstrap: members,
 		Heartbeat: c.n.cfg.Raft.Heartbeat, Alone: c.n.alone(), SnapshotBytes: 4 << 20, OnLeader: c.onLeader,
 	})
 	if err != nil {

@@ -70,7 +70,10 @@ func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {
 }
 
 // controlMachine is the control machine as its group sees it.
-type controlMachine struct{ c *control }
+type controlMachine struct {
+	c     *control
+	meter *applyMeter
+}
 
 func (m *controlMachine) Applied() uint64            { return m.c.mach.Applied() }
 func (m *controlMachine) WriteBack() error           { return m.c.mach.WriteBack() }
@@ -87,7 +90,9 @@ func (m *controlMachine) Load(st raftfsm.Store) error {
 // Apply implements raftfsm.Machine.
 func (m *controlMachine) Apply(index uint64, entry []byte) (any, error) {
 	before := m.c.mach.View()
+	kind, began := m.meter.beginEntry(entry)
 	results, err := m.c.mach.Apply(index, entry)
+	m.meter.End(kind, began)
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,14 @@ import (
 
 // metrics are what this room counts. Names are a contract with dashboards.
 type metrics struct {
-	laneBatchMessages prometheus.Histogram   // commands in one lane batch
-	laneResends       *prometheus.CounterVec // recoveries of a lane, by shard
-	leaseHeld         prometheus.Gauge       // 1 while this gateway holds its lease
-	leaseLost         prometheus.Counter     // how often it lost it
-	forwards          *prometheus.CounterVec // forward frames, by peer and result
-	routesTotal       prometheus.Gauge       // filters in the route table
-	ready             prometheus.Gauge       // 1 while /readyz holds
+	laneBatchMessages prometheus.Histogram     // commands in one lane batch
+	laneResends       *prometheus.CounterVec   // recoveries of a lane, by shard
+	leaseHeld         prometheus.Gauge         // 1 while this gateway holds its lease
+	leaseLost         prometheus.Counter       // how often it lost it
+	forwards          *prometheus.CounterVec   // forward frames, by peer and result
+	routesTotal       prometheus.Gauge         // filters in the route table
+	ready             prometheus.Gauge         // 1 while /readyz holds
+	applyDuration     *prometheus.HistogramVec // of replicated commands, by kind
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -26,10 +27,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		forwards:          prometheus.NewCounterVec(prometheus.CounterOpts{Name: "flotilla_forward_frames_total", Help: "Forward frames sent to other nodes."}, []string{"peer", "result"}),
 		routesTotal:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_routes", Help: "Filters in this node's route table."}),
 		ready:             prometheus.NewGauge(prometheus.GaugeOpts{Name: "flotilla_ready", Help: "1 while this node is ready to serve clients."}),
+		applyDuration:     newApplyDuration(),
 	}
 	if reg != nil {
 		reg.MustRegister(m.laneBatchMessages, m.laneResends, m.leaseHeld, m.leaseLost,
-			m.forwards, m.routesTotal, m.ready)
+			m.forwards, m.routesTotal, m.ready, m.applyDuration)
 	}
 	return m
 }
