@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -40,6 +41,8 @@ func (a *app) benchCommand() *cli.Command {
 					"  flotilla bench pubsub -b mqtt://127.0.0.1:1883,mqtt://127.0.0.1:1884,mqtt://127.0.0.1:1885 --rate 500/s -o json", 1, 1, 1, pubsub("pubsub")),
 			kind("fanout", "one publisher, many subscribers of one topic",
 				"  flotilla bench fanout --subscribers 1000 --rate 100/s", 1, 100, 1, pubsub("fanout")),
+			kind("fanin", "many publishers with a topic each, one subscriber of all",
+				"  flotilla bench fanin --publishers 100 --topics 100 --qos 1 --rate 10000/s", 100, 1, 100, pubsub("fanin")),
 			kind("share", "publishers, and subscribers that share the messages; exit 1 if an acknowledged one is lost",
 				"All subscribers are members of one shared subscription of each topic: a message goes to one of them. Order is\n"+
 					"counted per member; duplicated is what more than one got.\n\n"+
@@ -48,7 +51,33 @@ func (a *app) benchCommand() *cli.Command {
 				"  flotilla bench connect --subscribers 10000 --rate 1000/s --duration 30s", 0, 1000, 1, bench.Connect),
 			kind("retained", "store retained messages and read all of them with a wildcard",
 				"  flotilla bench retained --topics 10000 --subscribers 3 --qos 1", 1, 1, 1000, bench.Retained),
+			kind("backlog", "queue messages for durable sessions without connection, then connect them",
+				"  flotilla bench backlog --publishers 4 --subscribers 4 --topics 4 --count 200000", 1, 1, 1, bench.Backlog),
+			kind("idle", "connections that do nothing but keep-alive; exit 1 if one cannot be made",
+				"A process has as many connections as it has file descriptors; --sources spreads them over loopback\n"+
+					"addresses, since one has 28,000 ports.\n\n"+
+					"  flotilla bench idle --subscribers 15000 --durable --keep-alive 60s --duration 60s --sources 2", 0, 1000, 1, bench.Idle),
+			a.benchTableCommand(),
 		},
+	}
+}
+
+// benchTableCommand lays reports side by side.
+func (a *app) benchTableCommand() *cli.Command {
+	return &cli.Command{
+		Name: "table", Usage: "lay the reports of several brokers side by side", ArgsUsage: "DIR",
+		Description: "Reads DIR/BROKER--SHAPE.json, which flotilla bench -o json has written, and prints a Markdown table.\n\n" +
+			"  flotilla bench pubsub --qos 1 -o json > out/flotilla--qos1.json\n" +
+			"  flotilla bench pubsub --qos 1 -b mqtt://127.0.0.1:1884 -o json > out/mosquitto--qos1.json\n" +
+			"  flotilla bench table --first flotilla out",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "first", Usage: "`BROKER[,BROKER...]` that come first, in this order"}},
+		Action: action(1, 1, func(c *cli.Context) error {
+			t, err := bench.ReadTable(c.Args().First(), strings.Split(c.String("first"), ","))
+			if err != nil {
+				return failf(exitFailed, "%w", err)
+			}
+			return t.Print(a.out)
+		}),
 	}
 }
 
@@ -66,6 +95,8 @@ func benchFlags(def bench.Config, publishers, subscribers, topics int) []cli.Fla
 		&cli.StringFlag{Name: "warmup", Value: "0", Usage: "leave the first `TIME` out of the latencies"},
 		&cli.StringFlag{Name: "drain", Value: "5s", Usage: "wait for the rest until nothing came for this `TIME`"},
 		&cli.BoolFlag{Name: "durable", Usage: "sessions that outlive their connections"},
+		&cli.StringFlag{Name: "keep-alive", Value: "30s", Usage: "keep-alive `TIME` of all connections"},
+		&cli.IntFlag{Name: "sources", Usage: "connect from `N` addresses, 127.0.0.2 on; 0 leaves it to the system"},
 		&cli.BoolFlag{Name: "retain", Usage: "set the retain flag"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "`FORMAT`: text or json"},
 		&cli.BoolFlag{Name: "quiet", Usage: "no progress"},
@@ -128,6 +159,7 @@ func (a *app) benchConfig(c *cli.Context) (bench.Config, error) {
 	}
 	cfg.Publishers, cfg.Subscribers, cfg.Topics = c.Int("publishers"), c.Int("subscribers"), c.Int("topics")
 	cfg.Size, cfg.Window, cfg.Count = c.Int("size"), c.Int("window"), c.Uint64("count")
+	cfg.Sources = c.Int("sources")
 	cfg.Durable, cfg.Retain = c.Bool("durable"), c.Bool("retain")
 	rate := c.String("rate")
 	if last := rate[max(len(rate)-1, 0):]; last >= "0" && last <= "9" && rate != "0" {
@@ -136,7 +168,7 @@ func (a *app) benchConfig(c *cli.Context) (bench.Config, error) {
 	if cfg.Rate, err = config.ParseRate(rate); err != nil {
 		return cfg, usagef("--rate: %w", err)
 	}
-	for flag, at := range map[string]*time.Duration{"duration": &cfg.Duration, "warmup": &cfg.Warmup, "drain": &cfg.Drain} {
+	for flag, at := range map[string]*time.Duration{"duration": &cfg.Duration, "warmup": &cfg.Warmup, "drain": &cfg.Drain, "keep-alive": &cfg.KeepAlive} {
 		if *at, err = timeFlag(c, flag); err != nil {
 			return cfg, err
 		}

@@ -118,6 +118,8 @@ func (k *sink) serve(conn net.Conn) {
 			}
 		case *mqtt.Pubrel:
 			me.ack(r.Version(), mqtt.TypePubcomp, p.PacketID)
+		case *mqtt.Pingreq:
+			me.add(r.Version(), &mqtt.Pingresp{})
 		case *mqtt.Disconnect:
 			return
 		}

@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/mqttc"
@@ -41,6 +43,11 @@ type Config struct {
 	Durable bool
 	// Retain sets the flag on publishes.
 	Retain bool
+	// KeepAlive of all connections.
+	KeepAlive time.Duration
+	// Sources spreads connections over that many addresses of the loopback network,
+	// from 127.0.0.2 on: the ports of one address end at 28,000. 0: the system's choice.
+	Sources int
 	// Share makes all subscribers members of one share of each topic: a message
 	// goes to one of them.
 	Share bool
@@ -61,11 +68,12 @@ func DefaultConfig() Config {
 	return Config{
 		URLs: []string{"mqtt://127.0.0.1:1883"}, Publishers: 1, Subscribers: 1, Topics: 1,
 		Size: 256, Window: 100, Duration: 10 * time.Second, Drain: 5 * time.Second, Version: mqtt.V5,
+		KeepAlive: 30 * time.Second,
 	}
 }
 
-// maxClients bounds the numbers of a plan: ports of one machine end there.
-const maxClients = 60000
+// maxClients bounds the numbers of a plan, maxSources the addresses that they come from.
+const maxClients, maxSources = 1_000_000, 250
 
 // Validate checks every field. Its errors wrap ErrPlan.
 func (c *Config) Validate() error {
@@ -96,6 +104,12 @@ func (c *Config) Validate() error {
 	if c.Rate < 0 || c.Duration <= 0 || c.Warmup < 0 || c.Warmup >= c.Duration {
 		bad("--rate, --duration and --warmup must not be negative, and the warm-up shorter than the duration")
 	}
+	if c.KeepAlive < 0 || c.KeepAlive > 65535*time.Second || c.KeepAlive%time.Second != 0 {
+		bad("--keep-alive is %s: it must be whole seconds, 65,535 at most", c.KeepAlive)
+	}
+	if c.Sources < 0 || c.Sources > maxSources {
+		bad("--sources is %d: it must be 0 to %d", c.Sources, maxSources)
+	}
 	if len(c.URLs) == 0 {
 		bad("there is no broker: name one with --broker")
 	}
@@ -117,6 +131,7 @@ type stream struct {
 type plan struct {
 	Config
 	run     uint64
+	born    time.Time
 	prefix  string
 	streams []stream
 	publish [][]uint32 // streams of each publisher
@@ -125,7 +140,7 @@ type plan struct {
 }
 
 func newPlan(c Config) *plan {
-	p := &plan{Config: c, run: rand.Uint64(), prefix: c.Prefix}
+	p := &plan{Config: c, run: rand.Uint64(), born: time.Now(), prefix: c.Prefix}
 	if p.prefix == "" {
 		p.prefix = fmt.Sprintf("bench/%08x", uint32(p.run))
 	}
@@ -181,12 +196,24 @@ func (p *plan) options(role string, i int) mqttc.Options {
 	}
 	o := mqttc.Options{
 		URL: p.url(at), Version: p.Version, ClientID: fmt.Sprintf("%s-%s%d", p.clientPrefix(), role, i),
-		Clean: !p.Durable, KeepAlive: 30 * time.Second, Window: p.Window, Username: p.Username, Password: p.Password,
+		Clean: !p.Durable, KeepAlive: p.KeepAlive, Window: p.Window, Username: p.Username, Password: p.Password,
+	}
+	if p.Sources > 0 {
+		o.Dial = p.from(i)
 	}
 	if p.Durable && p.Version == mqtt.V5 {
 		o.SessionExpiry = uint32(time.Hour / time.Second)
 	}
 	return o
+}
+
+// from returns how the i-th connection is dialled: from one of Sources addresses.
+func (p *plan) from(i int) func(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	if p.Sources > 0 {
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%p.Sources))}
+	}
+	return func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 }
 
 func (p *plan) clientPrefix() string { return fmt.Sprintf("bench-%08x", uint32(p.run)) }

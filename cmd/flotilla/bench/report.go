@@ -49,7 +49,8 @@ type Report struct {
 
 	Delivery *Latency `json:"delivery,omitempty"` // publish to deliver
 	Ack      *Latency `json:"ack,omitempty"`      // publish to acknowledgement
-	Connect  *Latency `json:"connect,omitempty"`  // dial to CONNACK
+	Connect  *Latency `json:"connect,omitempty"`  // dial to CONNACK, or to SUBACK of idle connections
+	Ping     *Latency `json:"ping,omitempty"`     // PINGREQ to PINGRESP
 	Replay   *Latency `json:"replay,omitempty"`   // SUBSCRIBE to the last retained message
 }
 
@@ -114,7 +115,7 @@ func (r *Report) Print(w io.Writer) error {
 	for _, l := range []struct {
 		name string
 		l    *Latency
-	}{{"delivery", r.Delivery}, {"ack", r.Ack}, {"connect", r.Connect}, {"replay", r.Replay}} {
+	}{{"delivery", r.Delivery}, {"ack", r.Ack}, {"connect", r.Connect}, {"ping", r.Ping}, {"replay", r.Replay}} {
 		if l.l != nil {
 			fmt.Fprintf(&b, "%-9s p50 %.3f ms  p90 %.3f ms  p99 %.3f ms  max %.3f ms\n", l.name, l.l.P50, l.l.P90, l.l.P99, l.l.Max)
 		}

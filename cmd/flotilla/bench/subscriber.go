@@ -21,6 +21,7 @@ type subscriber struct {
 	board    *board // of a share; nil: every subscriber gets everything
 	delivery *hdrhistogram.Histogram
 	received atomic.Uint64     // different messages
+	newest   atomic.Int64      // when the last one came
 	last     map[uint32]uint64 // of a share: the highest number per stream
 	// The reader's own until it has ended:
 	duplicated, unordered, foreign uint64
@@ -88,9 +89,16 @@ func (s *subscriber) onMessage(_ *mqttc.Client, p *mqtt.Publish) {
 	case late:
 		s.unordered++
 	}
+	s.count(h.at)
+}
+
+// count takes a message that was sent at a time of the clock.
+func (s *subscriber) count(sent int64) {
+	now := s.clock.now()
+	s.newest.Store(now)
 	s.received.Add(1)
-	if h.at >= s.warm {
-		record(s.delivery, s.clock.now()-h.at)
+	if sent >= s.warm {
+		record(s.delivery, now-sent)
 	}
 }
 
@@ -108,10 +116,7 @@ func (s *subscriber) onShared(h *header, ok bool) {
 		s.unordered++ // at this member: between members there is no order
 	}
 	s.last[h.stream] = max(s.last[h.stream], h.seq)
-	s.received.Add(1)
-	if h.at >= s.warm {
-		record(s.delivery, s.clock.now()-h.at)
-	}
+	s.count(h.at)
 }
 
 // watch connects again when the connection is lost, until ctx ends.
