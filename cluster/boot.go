@@ -57,6 +57,7 @@ func (n *Node) bootSteps() error {
 	n.spawn(n.followState)
 	n.spawn(n.watchReplicas)
 	n.spawn(n.keepLease)
+	n.spawn(n.followSettings)
 	if err := n.until(n.mayRoute); err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (n *Node) makeLanes(v *state.ControlView) {
 	}
 	n.slots.Store(&slots)
 	lanes := make([]*lane, v.Shards+1)
-	giveUp := n.cfg.Lease.LostAfter + time.Second // I26: lease + 1 s
+	giveUp := n.leaseLength() + time.Second // I26: lease + 1 s
 	for id := uint32(1); id <= v.Shards; id++ {
 		l := newLane(id, n.id, n, sealBatch, giveUp, n.met)
 		lanes[id] = l

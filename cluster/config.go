@@ -90,6 +90,8 @@ type Config struct {
 	// Fatal is called once when the node must not go on (storage failed). It
 	// must end the process before another acknowledgement can leave.
 	Fatal func(error)
+	// Loggers are the levels of Logger, nil if they cannot be changed.
+	Loggers Loggers
 	// Version is the program's version, shown in status.
 	Version string
 }

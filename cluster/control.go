@@ -138,7 +138,7 @@ func (c *control) form(l *controlLead) {
 	}
 	s := c.n.cfg.Settings
 	body := command.AppendForm(nil, &command.Form{
-		ClusterID: c.agreed.ClusterID, Nodes: nodes, Shards: uint32(s.Shards), Replicas: uint32(s.Replicas), Settings: s.encode(),
+		ClusterID: c.agreed.ClusterID, Nodes: nodes, Shards: uint32(s.Shards), Replicas: uint32(s.Replicas), Settings: c.n.cfg.settings(),
 	})
 	for shard := 1; shard <= s.Shards; shard++ {
 		body = command.AppendPlace(body, &command.Place{Shard: uint32(shard), Replicas: placeShard(stores, shard, s.Replicas), Founding: true})
@@ -176,7 +176,7 @@ func (c *control) watchLeases(ctx context.Context, l *controlLead) {
 		case <-tick.C:
 		}
 		v := c.view()
-		for _, id := range c.book.lost(upNodes(v), c.n.cfg.Lease.LostAfter+leaseMargin, time.Now()) {
+		for _, id := range c.book.lost(upNodes(v), c.n.leaseLength()+leaseMargin, time.Now()) {
 			inc := v.Nodes[id].Incarnation
 			c.n.lg.Warn("node is down: its lease has ended", zap.String("event", "node.down"), zap.String("peer", id), zap.Uint64("incarnation", inc))
 			c.book.renew(id, time.Now()) // propose once per lease length, not per tick
@@ -318,7 +318,7 @@ func (n *Node) renewOnce() error {
 		n.loseLease("the cluster has marked this node down")
 		return nil
 	}
-	n.lease.extend(sent, n.cfg.Lease.LostAfter)
+	n.lease.extend(sent, n.leaseLength())
 	n.met.leaseHeld.Set(1)
 	return nil
 }

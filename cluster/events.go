@@ -312,7 +312,9 @@ func (ev *events) add(e *Event) {
 
 // controlLoaded says that the control machine stands at a view without having come
 // there entry by entry.
-func (ev *events) controlLoaded(v *state.ControlView) { ev.control.restart(controlPos(v.Index, maxOrdinal)) }
+func (ev *events) controlLoaded(v *state.ControlView) {
+	ev.control.restart(controlPos(v.Index, maxOrdinal))
+}
 
 // controlChanged notes what an entry of the control group changed. Every node comes to
 // the same events at the same positions.
@@ -325,8 +327,12 @@ func (ev *events) controlChanged(before, after *state.ControlView) {
 
 // applied notes what a shard did, on its leader alone.
 func (ev *events) applied(shard uint32, fx *state.Effects) {
-	for _, key := range fx.Ended {
-		ev.add(&Event{Type: "session.ended", Client: key.ClientID, Group: &shard})
+	for i := range fx.Lapsed {
+		e := Event{Type: "session.ended", Client: fx.Lapsed[i].Key.ClientID, Group: &shard}
+		if fx.Lapsed[i].Expired {
+			e.Type = "session.expired"
+		}
+		ev.add(&e)
 	}
 }
 

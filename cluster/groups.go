@@ -90,7 +90,7 @@ func (n *Node) openShard(id uint32, v *state.ControlView) error {
 			members = append(members, raftfsm.Member{ID: node, Voter: true})
 		}
 	}
-	mach := state.NewShard(id, state.Options{Settings: shardSettings(v), Meter: newApplyMeter(n.met.applyDuration)})
+	mach := state.NewShard(id, state.Options{Settings: formedSettings(v), Meter: newApplyMeter(n.met.applyDuration)})
 	r := &shardReplica{id: id, mach: mach, clock: new(groupClock)}
 	opened := make(chan struct{})
 	g, err := n.host.OpenGroup(raftfsm.GroupConfig{

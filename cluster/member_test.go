@@ -208,7 +208,7 @@ func TestDrainAndUndrain(t *testing.T) {
 		t.Error("the client is still connected")
 	}
 	for _, check := range n1.ReadyChecks() {
-		if check.Name == "drain" && check.OK {
+		if check.Name == "not_draining" && check.OK {
 			t.Error("a drained node is ready")
 		}
 	}

@@ -218,13 +218,16 @@ func (n *Node) StartupChecks() []Check {
 func (n *Node) ReadyChecks() []Check {
 	checks := n.StartupChecks()
 	missing := n.routes.missing()
+	draining := "an operator has drained this node (flotilla node undrain)"
+	if n.stopped.Load() {
+		draining = "the node is stopping"
+	}
 	checks = append(checks, n.alarmChecks()...)
 	return append(checks,
 		check("lease", n.lease.held(), "the lease is not held: no majority of the control group can be reached"),
 		check("routes", missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),
 		check("listeners", n.serving.Load(), "client listeners are not up"),
-		check("drain", !n.drained.Load(), "an operator has drained this node (flotilla node undrain)"),
-		check("not_draining", !n.stopped.Load(), "the node is stopping"),
+		check("not_draining", !n.stopped.Load() && !n.drained.Load(), draining),
 	)
 }
 

@@ -28,6 +28,8 @@ type clientQuery struct {
 	ID    string `json:"id,omitempty"`
 	// Kick closes the connection of ID with this reason code.
 	Kick byte `json:"kick,omitempty"`
+	// Epoch: only the connection that has it, or an older one. 0: any.
+	Epoch uint64 `json:"epoch,omitempty"`
 }
 
 // clientPage is the answer.
@@ -48,7 +50,11 @@ func (n *Node) localClients(q *clientQuery) *clientPage {
 	key := sessionKey("", q.ID)
 	switch {
 	case q.Kick != 0:
-		return &clientPage{Kicked: n.server.Kick(key, math.MaxUint64, mqtt.ReasonCode(q.Kick))}
+		epoch := q.Epoch
+		if epoch == 0 {
+			epoch = math.MaxUint64
+		}
+		return &clientPage{Kicked: n.server.Kick(key, epoch, mqtt.ReasonCode(q.Kick))}
 	case q.ID != "":
 		if info, ok := n.server.Client(key); ok {
 			return &clientPage{Items: []session.ClientInfo{info}}

@@ -16,6 +16,8 @@ const (
 	querySessions byte = 35
 	queryEvents   byte = 48
 	queryNodeInfo byte = 49
+	querySettings byte = 50
+	queryExplain  byte = 51
 )
 
 // answerAdmin answers what handlers.go does not know.
@@ -25,6 +27,12 @@ func (n *Node) answerAdmin(ctx context.Context, q byte, d *dec) ([]byte, error) 
 		return json.Marshal(n.sys.sample())
 	case queryEvents:
 		return n.answerEvents(ctx, d.b)
+	case querySettings:
+		return n.answerSettings(ctx, d.b)
+	case queryExplain:
+		return n.answerExplain(ctx, d.b)
+	case queryNodeInfo:
+		return n.answerNodeInfo(d.b)
 	case queryClients:
 		return n.answerClients(d.b)
 	case querySessions:

@@ -48,11 +48,13 @@ func (n *Node) alarmChecks() []Check {
 // with. They have no effect here.
 func (n *Node) SettingsDiffer() []string {
 	v := n.control.view()
-	own := n.cfg.Settings.encode()
+	own := n.cfg.settings()
 	var out []string
-	for _, s := range own {
-		if is, ok := v.Settings[s.Key]; ok && is != s.Value {
-			out = append(out, s.Key)
+	for _, d := range settingDefs() {
+		for _, s := range own {
+			if is, ok := v.Settings[s.Key]; ok && s.Key == d.key && is != s.Value {
+				out = append(out, d.name)
+			}
 		}
 	}
 	if v.Formed() && strconv.Itoa(n.cfg.Settings.Shards) != strconv.FormatUint(uint64(v.Shards), 10) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -93,6 +95,9 @@ type Config struct {
 	// EnhancedAuth serves the authentication methods of MQTT 5. Default nil:
 	// all are refused with 0x8C.
 	EnhancedAuth EnhancedAuth
+	// Events gets every event of a client or its session, with the fields of its line in
+	// the log, whatever the log leaves out. It must not block, nor keep fields. Default nil.
+	Events func(name string, fields []zap.Field)
 	// Redirect names another server for v5 clients that are sent away by a
 	// drain: they get 0x9C and the name, in CONNACK and DISCONNECT. It must not
 	// block. Default nil, and an empty name, is none: 0x88 and 0x98.

@@ -27,6 +27,7 @@ type Conn struct {
 	rd   *mqtt.Reader
 	id   uint64
 	meta Meta
+	lim  *Limits // as they were when it began
 
 	// Set by the handshake, constant once the connection is attached.
 	version     mqtt.Version

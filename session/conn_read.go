@@ -125,7 +125,7 @@ func (c *Conn) onDisconnect(d *mqtt.Disconnect) bool {
 			return c.protocolError("session expiry at DISCONNECT of a session that has none") // v5:MQTT-3.1.2-23, 3.14.2.2.2
 		}
 		why.hasExpiry = true
-		why.expiryS = min(d.SessionExpiry, uint32(c.srv.cfg.MaxSessionExpiry.Seconds()))
+		why.expiryS = min(d.SessionExpiry, uint32(c.lim.MaxSessionExpiry.Seconds()))
 	}
 	c.close(why)
 	return false

@@ -76,17 +76,17 @@ func (c *Conn) admit(cn *mqtt.Connect) (*mqtt.Connack, error) {
 		return nil, ErrRefused(mqtt.QuotaExceeded, "too many connections")
 	}
 	ack := &mqtt.Connack{
-		ReceiveMaximum:    cfg.ReceiveMaximum,
-		MaximumPacketSize: cfg.MaxPacketSize,
-		TopicAliasMaximum: cfg.TopicAliasMaximum,
-		RetainUnavailable: !cfg.RetainAvailable,
+		ReceiveMaximum:    c.lim.ReceiveMaximum,
+		MaximumPacketSize: c.lim.MaxPacketSize,
+		TopicAliasMaximum: c.lim.TopicAliasMaximum,
+		RetainUnavailable: !c.lim.RetainAvailable,
 		SharedUnavailable: !cfg.SharedAvailable,
 
 		WildcardUnavailable:        !cfg.WildcardAvailable,
 		SubscriptionIDsUnavailable: !cfg.SubscriptionIDsAvailable,
 	}
-	if cfg.MaxQoS < 2 {
-		ack.HasMaximumQoS, ack.MaximumQoS = true, cfg.MaxQoS
+	if c.lim.MaxQoS < 2 {
+		ack.HasMaximumQoS, ack.MaximumQoS = true, c.lim.MaxQoS
 	}
 	id, assigned, err := c.clientID(cn)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *Conn) clientID(cn *mqtt.Connect) (id string, assigned bool, err error) 
 // setKeepAlive caps the keep-alive of v5 clients, which are told.
 func (c *Conn) setKeepAlive(cn *mqtt.Connect, ack *mqtt.Connack) {
 	s := cn.KeepAlive
-	if limit := uint16(c.srv.cfg.MaxKeepAlive / time.Second); limit > 0 && cn.Version == mqtt.V5 && (s == 0 || s > limit) {
+	if limit := uint16(c.lim.MaxKeepAlive / time.Second); limit > 0 && cn.Version == mqtt.V5 && (s == 0 || s > limit) {
 		s = limit
 		ack.HasServerKeepAlive, ack.ServerKeepAlive = true, s
 	}
@@ -144,7 +144,7 @@ func (c *Conn) setKeepAlive(cn *mqtt.Connect, ack *mqtt.Connack) {
 
 // expiry returns the session expiry interval to ask for, in seconds.
 func (c *Conn) expiry(cn *mqtt.Connect) uint32 {
-	limit := uint32(c.srv.cfg.MaxSessionExpiry / time.Second)
+	limit := uint32(c.lim.MaxSessionExpiry / time.Second)
 	if cn.Version == mqtt.V5 {
 		if !cn.HasSessionExpiry {
 			return 0
@@ -227,7 +227,7 @@ func (c *Conn) greet(cn *mqtt.Connect, at *Attached, ack *mqtt.Connack, receiveM
 	if c.version == mqtt.V5 {
 		// The client's own count grows by each PUBCOMP, also by those for ids
 		// of an earlier connection: it may be ahead of ours by so many.
-		quota = uint16(min(int(cfg.ReceiveMaximum)+len(at.AwaitingRelease), 65535))
+		quota = uint16(min(int(c.lim.ReceiveMaximum)+len(at.AwaitingRelease), 65535))
 		ids = max(ids, int(quota)+len(at.AwaitingRelease))
 	}
 	c.pulls = c.durable || at.Present
@@ -235,8 +235,8 @@ func (c *Conn) greet(cn *mqtt.Connect, at *Attached, ack *mqtt.Connack, receiveM
 	c.in.Resume(at.AwaitingRelease)
 	c.win = qos.NewWindow(receiveMax)
 	if c.version == mqtt.V5 {
-		c.aliasIn = qos.NewAliasIn(cfg.TopicAliasMaximum)
-		if n := min(cn.TopicAliasMaximum, cfg.TopicAliasMaximum); n > 0 {
+		c.aliasIn = qos.NewAliasIn(c.lim.TopicAliasMaximum)
+		if n := min(cn.TopicAliasMaximum, c.lim.TopicAliasMaximum); n > 0 {
 			c.aliasOut, c.aliases = qos.NewAliasOut(n), true
 		}
 	}

@@ -31,7 +31,8 @@ const (
 
 // events writes log lines with a limit per event.
 type events struct {
-	lg *zap.Logger
+	lg  *zap.Logger
+	tap func(name string, fields []zap.Field) // may be nil
 
 	mu    sync.Mutex
 	quota map[event]*eventQuota // guarded by mu
@@ -53,6 +54,9 @@ func newEvents(lg *zap.Logger) *events {
 // log writes a line, unless the event has had its lines of this second; the
 // next line of a later second tells how many were left out.
 func (e *events) log(level zapcore.Level, ev event, msg string, fields ...zap.Field) {
+	if e.tap != nil {
+		e.tap(string(ev), fields)
+	}
 	if !e.lg.Core().Enabled(level) {
 		return
 	}

@@ -63,7 +63,7 @@ func (c *Conn) onPublish(p *mqtt.Publish) bool {
 
 // checkPublish resolves the alias and judges what the codec cannot.
 func (c *Conn) checkPublish(p *mqtt.Publish) cause {
-	cfg := &c.srv.cfg
+	cfg := c.lim
 	if c.aliasIn != nil && (p.TopicAlias != 0 || len(p.Topic) == 0) {
 		topic, err := c.aliasIn.Resolve(p.TopicAlias, p.Topic)
 		if err != nil {

@@ -286,7 +286,7 @@ func (c *Conn) subscribed(subs []command.Subscription, granted []Granted) {
 // wantsRetained reports whether a subscription asks for retained messages.
 // v5:MQTT-3.3.1-9, v5:MQTT-3.3.1-10, v5:MQTT-3.3.1-11
 func (c *Conn) wantsRetained(s *command.Subscription, g *Granted) bool {
-	return c.srv.cfg.RetainAvailable && g.Code <= 2 && !isShare(s.Filter) && // v5:MQTT-4.8.2: none for shares
+	return c.lim.RetainAvailable && g.Code <= 2 && !isShare(s.Filter) && // v5:MQTT-4.8.2: none for shares
 		(s.RetainHandling == 0 || s.RetainHandling == 1 && !g.Existed)
 }
 

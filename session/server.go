@@ -36,7 +36,7 @@ type Server struct {
 	local  *local
 	shares *shares
 	wheel  *wheel
-	limits mqtt.Limits
+	limits atomic.Pointer[Limits]
 	start  time.Time
 	// checkReceive is false if nobody asks for rights at delivery.
 	checkReceive bool
@@ -79,10 +79,8 @@ func NewServer(cfg Config, b Backend, lg *zap.Logger, reg prometheus.Registerer)
 	s.limited = cfg.ClientMessages > 0 || cfg.ClientBytes > 0
 	s.completions = newCompletionPool(s)
 	s.wheel = newWheel(s.now, &s.wg)
-	s.limits = mqtt.DefaultLimits()
-	s.limits.MaxPacketSize = cfg.MaxPacketSize
-	s.limits.MaxUserProperties, s.limits.MaxPropertyBytes = cfg.MaxUserProperties, cfg.MaxPropertyBytes
-	s.limits.MaxTopicBytes, s.limits.MaxTopicLevels, s.limits.MaxFilters = cfg.MaxTopicBytes, cfg.MaxTopicLevels, cfg.MaxFilters
+	s.ev.tap = cfg.Events
+	s.SetLimits(cfg.limits())
 	return s
 }
 
@@ -101,8 +99,9 @@ func (s *Server) Serve(nc net.Conn, meta Meta) {
 	if meta.Peer == nil {
 		meta.Peer = nc.RemoteAddr()
 	}
+	lim := s.limits.Load()
 	c := &Conn{
-		srv: s, nc: nc, meta: meta, id: s.connID.Add(1), rd: mqtt.NewReader(nc, s.limits),
+		srv: s, nc: nc, meta: meta, id: s.connID.Add(1), rd: mqtt.NewReader(nc, lim.packet), lim: lim,
 		out: outbox{pool: s.chunks},
 		mIn: s.m.bytesIn.WithLabelValues(meta.Listener), mOut: s.m.bytesOut.WithLabelValues(meta.Listener),
 	}

@@ -73,7 +73,7 @@ func (c *Conn) subscribe(subs []command.Subscription) []Granted {
 // their places in codes. why is set for what ends the connection.
 func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command.Subscription, at []int, why cause) {
 	cfg := &c.srv.cfg
-	room := cfg.MaxSubscriptions - len(c.filters)
+	room := c.lim.MaxSubscriptions - len(c.filters)
 	if p.SubscriptionID != 0 && !cfg.SubscriptionIDsAvailable { // v5:MQTT 3.8.2.1.2
 		return nil, nil, cause{kind: closeProtocol, code: mqtt.SubscriptionIdentifiersNotSupported, msg: "subscription identifiers are not available"}
 	}
@@ -87,7 +87,7 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 		known = known || slices.ContainsFunc(subs, func(s command.Subscription) bool { return s.Filter == f.Filter })
 		code := mqtt.Success
 		switch {
-		case router.CheckFilter(f.Filter, cfg.MaxTopicBytes, cfg.MaxTopicLevels) != nil:
+		case router.CheckFilter(f.Filter, c.lim.MaxTopicBytes, c.lim.MaxTopicLevels) != nil:
 			code = mqtt.TopicFilterInvalid
 		case shared && !cfg.SharedAvailable:
 			code = mqtt.SharedSubscriptionsNotSupported
@@ -106,10 +106,10 @@ func (c *Conn) judge(p *mqtt.Subscribe, codes []mqtt.ReasonCode) (subs []command
 			room--
 		}
 		sub := command.Subscription{
-			Filter: f.Filter, QoS: min(f.QoS, cfg.MaxQoS), NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
+			Filter: f.Filter, QoS: min(f.QoS, c.lim.MaxQoS), NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
 			RetainHandling: f.RetainHandling, ID: p.SubscriptionID,
 		}
-		if shared || !cfg.RetainAvailable {
+		if shared || !c.lim.RetainAvailable {
 			sub.RetainHandling = 2 // no replay, whoever decides
 		}
 		subs = append(subs, sub)
@@ -174,7 +174,7 @@ func (c *Conn) onUnsubscribe(p *mqtt.Unsubscribe) bool {
 	var filters []string
 	var at []int
 	for i, f := range p.Filters {
-		if router.CheckFilter(f, c.srv.cfg.MaxTopicBytes, c.srv.cfg.MaxTopicLevels) != nil {
+		if router.CheckFilter(f, c.lim.MaxTopicBytes, c.lim.MaxTopicLevels) != nil {
 			codes[i] = mqtt.TopicFilterInvalid
 			continue
 		}

@@ -12,7 +12,7 @@ func (c *Conn) checkWill(w *mqtt.Will) error {
 	if w == nil {
 		return nil
 	}
-	cfg := &c.srv.cfg
+	cfg := c.lim
 	if w.QoS > cfg.MaxQoS { // v5:MQTT-3.2.2-12
 		return ErrRefused(mqtt.QoSNotSupported, "will QoS is above the maximum")
 	}
@@ -25,7 +25,7 @@ func (c *Conn) checkWill(w *mqtt.Will) error {
 	if !payloadFits(w.Props, w.Payload) {
 		return ErrRefused(mqtt.PayloadFormatInvalid, "the will's payload is not UTF-8")
 	}
-	if reservedTopic([]byte(w.Topic)) || !cfg.Authorizer.MayPublish(&c.ident, []byte(w.Topic), w.QoS, w.Retain) {
+	if reservedTopic([]byte(w.Topic)) || !c.srv.cfg.Authorizer.MayPublish(&c.ident, []byte(w.Topic), w.QoS, w.Retain) {
 		return ErrRefused(mqtt.NotAuthorized, "may not publish the will")
 	}
 	return nil

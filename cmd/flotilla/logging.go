@@ -14,11 +14,12 @@ const maxPerSecond = 20
 
 // newLogger writes a JSON object per line (ts level event msg node ...), or
 // lines for people.
-func newLogger(w io.Writer, level, format string) (*zap.Logger, error) {
+func newLogger(w io.Writer, level, format string) (*zap.Logger, *logLevels, error) {
 	l, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return nil, usagef("log level %q: use debug, info, warn or error", level)
+		return nil, nil, usagef("log level %q: use debug, info, warn or error", level)
 	}
+	levels := newLogLevels(l)
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.CallerKey, enc.StacktraceKey = "ts", "", "stack"
 	enc.EncodeTime = zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00")
@@ -31,8 +32,8 @@ func newLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
 	sink := zapcore.Lock(zapcore.AddSync(w))
-	core := &limitedCore{Core: zapcore.NewCore(encoder, sink, l), limit: &limiter{seen: map[string]*window{}, now: time.Now}}
-	return zap.New(core, zap.AddStacktrace(zapcore.DPanicLevel)), nil
+	core := &limitedCore{Core: zapcore.NewCore(encoder, sink, levels), levels: levels, limit: &limiter{seen: map[string]*window{}, now: time.Now}}
+	return zap.New(core, zap.AddStacktrace(zapcore.DPanicLevel)), levels, nil
 }
 
 // logFormat decides what auto means.
@@ -50,8 +51,9 @@ func logFormat(format string, w io.Writer) string {
 // gives the error field the name that log readers know.
 type limitedCore struct {
 	zapcore.Core
-	limit *limiter
-	event string // set by With
+	levels *logLevels
+	limit  *limiter
+	event  string // set by With
 }
 
 var _ zapcore.Core = (*limitedCore)(nil)
@@ -62,12 +64,13 @@ func (c *limitedCore) With(fields []zapcore.Field) zapcore.Core {
 	if e := eventOf(fields); e != "" {
 		event = e
 	}
-	return &limitedCore{Core: c.Core.With(renamed(fields)), limit: c.limit, event: event}
+	return &limitedCore{Core: c.Core.With(renamed(fields)), levels: c.levels, limit: c.limit, event: event}
 }
 
 // Check adds this core instead of the wrapped one.
 func (c *limitedCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	c.levels.saw(e.LoggerName)
+	if c.levels.enabled(e.LoggerName, e.Level) {
 		return ce.AddCore(e, c)
 	}
 	return ce

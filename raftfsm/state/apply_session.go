@@ -240,6 +240,9 @@ func (s *Shard) applyEndSession(e *command.EndSession) command.ResultCode {
 // fires now; inbound QoS 2 messages, which were acknowledged with PUBREC, are
 // released rather than lost (I1).
 func (s *Shard) endSession(ss *session) {
+	if ss.durable {
+		s.fx.lapsed = append(s.fx.lapsed, Lapsed{Key: ss.key, Expired: ss.owner == nil && ss.expiresAt != 0 && ss.expiresAt <= s.clock})
+	}
 	s.releaseAll(ss)
 	if ss.will != nil {
 		s.fireWill(ss)

@@ -23,6 +23,15 @@ type Effects struct {
 	Full []FullChange
 	// Ended are sessions that no longer exist.
 	Ended []command.SessionKey
+	// Lapsed are the durable ones among them, with the reason, for operators.
+	Lapsed []Lapsed
+}
+
+// Lapsed is a durable session that no longer exists: its expiry interval was over, or it
+// was ended before.
+type Lapsed struct {
+	Key     command.SessionKey
+	Expired bool
 }
 
 // Empty reports that nothing has to be done.

@@ -139,6 +139,7 @@ type effectsInProgress struct {
 	kicks   []Kick
 	full    []FullChange
 	ended   []command.SessionKey
+	lapsed  []Lapsed
 	origins bool
 }
 
@@ -360,10 +361,11 @@ func (s *Shard) takeEffects(index uint64) Effects {
 		slices.SortStableFunc(fx.Full, func(a, b FullChange) int { return compareKeys(a.Key, b.Key) })
 	}
 	if len(s.fx.ended) > 0 {
+		fx.Lapsed = slices.Clone(s.fx.lapsed)
 		fx.Ended = slices.Clone(s.fx.ended)
 		slices.SortStableFunc(fx.Ended, compareKeys)
 	}
-	s.fx = effectsInProgress{wakes: s.fx.wakes[:0], kicks: s.fx.kicks[:0], full: s.fx.full[:0], ended: s.fx.ended[:0]}
+	s.fx = effectsInProgress{wakes: s.fx.wakes[:0], kicks: s.fx.kicks[:0], full: s.fx.full[:0], ended: s.fx.ended[:0], lapsed: s.fx.lapsed[:0]}
 	return fx
 }
 
