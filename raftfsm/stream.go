@@ -73,10 +73,7 @@ func (s *stateDB) newStreamReader(head streamHead, generation uint32) (r *stream
 	if err := s.enter(); err != nil {
 		return nil, 0, err
 	}
-	r = &streamReader{
-		s: s, snap: s.db.NewSnapshot(),
-		prefix: statePrefix(head.group, generation), end: statePrefix(head.group, generation+1),
-	}
+	r = s.streamOf(head.group, generation)
 	r.sizing = true
 	err = r.rewind(head)
 	for err == nil && !r.done {
@@ -91,6 +88,25 @@ func (s *stateDB) newStreamReader(head streamHead, generation uint32) (r *stream
 		return nil, 0, errors.Join(err, r.Close())
 	}
 	return r, size, nil
+}
+
+// streamOf captures a generation; the caller has entered.
+func (s *stateDB) streamOf(group, generation uint32) *streamReader {
+	return &streamReader{
+		s: s, snap: s.db.NewSnapshot(), prefix: statePrefix(group, generation), end: statePrefix(group, generation+1),
+	}
+}
+
+// newLiveReader is newStreamReader for a stream whose size nobody asks for.
+func (s *stateDB) newLiveReader(head streamHead, generation uint32) (*streamReader, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	r := s.streamOf(head.group, generation)
+	if err := r.rewind(head); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 func (r *streamReader) rewind(head streamHead) error {
