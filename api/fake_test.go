@@ -18,6 +18,7 @@ type fakeNode struct {
 	subs     []client.Subscription
 	retained []client.Retained
 	err      error
+	fakeObserver
 
 	asked     []Query
 	published []client.Message

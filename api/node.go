@@ -18,6 +18,7 @@ type Node interface {
 	Publisher
 	Operator
 	Membership
+	Observer
 }
 
 // StatusProvider describes the cluster.

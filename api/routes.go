@@ -31,6 +31,7 @@ func (s *Server) routes() error {
 	s.listRoutes(a)
 	s.messageRoutes(a)
 	s.memberRoutes(a)
+	s.observeRoutes(a)
 
 	schemas := a.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own error body is never sent

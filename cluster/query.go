@@ -30,6 +30,9 @@ type localStatus struct {
 	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
 	StartedAt     *time.Time `json:"started_at,omitempty"`
 	Alarms        []Alarm    `json:"alarms,omitempty"`
+
+	MessagesReceived *uint64 `json:"messages_received,omitempty"`
+	MessagesSent     *uint64 `json:"messages_sent,omitempty"`
 }
 
 func (n *Node) localStatus() localStatus {
@@ -98,6 +101,7 @@ func (n *Node) nodeStatus(rec *state.NodeInfo, answers map[string]*localStatus, 
 		out.Clients, out.LastContactMS = a.Clients, 0
 		out.Sessions, out.LagEntries, out.DiskFreeBytes, out.StartedAt = a.Sessions, a.LagEntries, a.DiskFreeBytes, a.StartedAt
 		s.Reasons, out.Alarms = append(s.Reasons, a.Reasons...), a.Alarms
+		out.MessagesReceived, out.MessagesSent = a.MessagesReceived, a.MessagesSent
 		switch {
 		case rec.State == command.NodeDrained: // as an operator wants it
 		case rec.State != command.NodeReady:

@@ -32,6 +32,9 @@ type NodeStatus struct {
 	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
 	StartedAt     *time.Time `json:"started_at,omitempty"`
 	Alarms        []Alarm    `json:"alarms,omitempty"`
+
+	MessagesReceived *uint64 `json:"messages_received,omitempty"`
+	MessagesSent     *uint64 `json:"messages_sent,omitempty"`
 }
 
 // GroupStatus describes one Raft group. Leader is nil when none is known.

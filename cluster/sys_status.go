@@ -25,6 +25,8 @@ func (n *Node) describe(s *localStatus) {
 		sessions += int64(st.Durable)
 	}
 	s.LagEntries, s.Sessions = &lag, &sessions
+	counters := n.sys.counters()
+	s.MessagesReceived, s.MessagesSent = &counters.PublishIn, &counters.PublishOut
 	s.Alarms = n.limits.alarms()
 	for _, a := range s.Alarms {
 		s.Reasons = append(s.Reasons, fmt.Sprintf("node %s: alarm %s: %s", n.id, a.Name, a.Detail))

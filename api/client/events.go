@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -121,7 +122,7 @@ func (c *Client) stream(ctx context.Context, endpoint string, q *EventQuery, ope
 	if len(v) > 0 {
 		target += "?" + v.Encode()
 	}
-	req, err := c.newRequest(ctx, http.MethodGet, target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return err
 	}
@@ -181,4 +182,18 @@ func readEvents(r io.Reader, q *EventQuery, heard func(), fn func(Event) error) 
 		return err
 	}
 	return io.ErrUnexpectedEOF
+}
+
+// Also is a client that asks further addresses (HOST:PORT) when its endpoints do not answer,
+// in the way in which the first of them is asked.
+func (c *Client) Also(addrs ...string) *Client {
+	out := *c
+	scheme, _, _ := strings.Cut(c.endpoints[0], "://")
+	out.endpoints = slices.Clone(c.endpoints)
+	for _, a := range addrs {
+		if e := scheme + "://" + a; !slices.Contains(out.endpoints, e) {
+			out.endpoints = append(out.endpoints, e)
+		}
+	}
+	return &out
 }

@@ -31,6 +31,9 @@ type Node struct {
 	LagEntries    *int64     `json:"lag_entries,omitempty" doc:"Entries that its replicas have not applied yet."`
 	DiskFreeBytes *int64     `json:"disk_free_bytes,omitempty"`
 	StartedAt     *time.Time `json:"started_at,omitempty"`
+
+	MessagesReceived *uint64 `json:"messages_received,omitempty" doc:"PUBLISH packets from clients since the node started."`
+	MessagesSent     *uint64 `json:"messages_sent,omitempty" doc:"PUBLISH packets to clients since the node started."`
 }
 
 // Group is one Raft group. Leader is nil when none is known.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 
@@ -31,9 +32,11 @@ func commonFlags() []cli.Flag {
 func listFlags(extra ...cli.Flag) []cli.Flag {
 	flags := append(commonFlags(),
 		&cli.IntFlag{Name: "limit", Value: 1000, Usage: "print at most `N` items; 0 prints all"},
-		&cli.StringFlag{Name: "sort", Usage: "sort by this `FIELD` of the JSON"},
+		&cli.StringFlag{Name: "sort", Usage: "sort by this `FIELD` of the JSON; -FIELD sorts the other way round"},
 		&cli.BoolFlag{Name: "no-headers", Usage: "print no titles"},
 		&cli.BoolFlag{Name: "stale", Usage: "let one node answer by itself, without a majority"},
+		&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "print it again and again: in place on a terminal, else what changes"},
+		&cli.StringFlag{Name: "interval", Value: watchEvery, Usage: "how often to look, with --watch: a `TIME`"},
 	)
 	return append(flags, extra...)
 }
@@ -49,6 +52,9 @@ type admin struct {
 	c      *cli.Context
 	api    *client.Client
 	format string
+	// Of what is drawn on a terminal by way of a buffer: with colours, and so wide.
+	painted bool
+	columns int
 }
 
 // admin builds the client from the common flags.
@@ -86,7 +92,7 @@ func (a *app) call(least, most int, fn func(ctx context.Context, ad *admin) erro
 
 // colour says whether to colour the output.
 func (ad *admin) colour() bool {
-	return !ad.c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && terminal(ad.app.out)
+	return ad.painted || !ad.c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && terminal(ad.app.out)
 }
 
 // query are the parameters that lists have in common.
@@ -165,6 +171,7 @@ func selectItems(items []json.RawMessage, selected []string) ([]json.RawMessage,
 }
 
 func sortItems(items []json.RawMessage, field string) error {
+	field, backwards := strings.CutPrefix(field, "-")
 	type keyed struct {
 		text string
 		num  float64
@@ -190,6 +197,9 @@ func sortItems(items []json.RawMessage, field string) error {
 		}
 		return all[i].text < all[j].text
 	})
+	if backwards {
+		slices.Reverse(all)
+	}
 	for i := range all {
 		items[i] = all[i].raw
 	}

@@ -17,13 +17,19 @@ import (
 
 func (a *app) statusCommand() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "what the cluster is and whether it is well", Category: categoryLook, Flags: commonFlags(),
-		Description: "Any node answers, also without a majority. Exit 0 means that an answer was printed, good or bad:\nsee cluster health for a check.\n\n  flotilla status\n  flotilla status -e http://10.0.0.2:8080,http://10.0.0.3:8080 -o json",
+		Name: "status", Usage: "what the cluster is and whether it is well", Category: categoryLook,
+		Flags: append(commonFlags(),
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it live: rates, alarms and running operations, too"},
+			&cli.StringFlag{Name: "interval", Value: "1s", Usage: "how often to look, with --watch: a `TIME`"}),
+		Description: "Any node answers, also without a majority. Exit 0 means that an answer was printed, good or bad:\nsee cluster health for a check.\n\n  flotilla status\n  flotilla status -w\n  flotilla status -e http://10.0.0.2:8080,http://10.0.0.3:8080 -o json",
 		Action:      a.call(0, 0, a.status),
 	}
 }
 
 func (a *app) status(ctx context.Context, ad *admin) error {
+	if ad.c.Bool("watch") {
+		return a.watchStatus(ctx, ad)
+	}
 	raw, err := ad.api.Raw(ctx, http.MethodGet, client.PathStatus, nil, nil)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,13 +19,17 @@ func listCommand[T any](a *app, what, path string, flags []cli.Flag, params func
 		Action: a.call(0, 0, func(ctx context.Context, ad *admin) error {
 			q := ad.query()
 			switch path {
-			case client.PathNodes, client.PathGroups, client.PathOperations, client.PathJoinTokens, client.PathAlarms:
+			case client.PathNodes, client.PathGroups, client.PathOperations, client.PathJoinTokens, client.PathAlarms, client.PathSettings, client.PathListeners:
 				q.Del("consistency") // they are always what the node knows
 			}
 			if params != nil {
 				params(ad.c, q)
 			}
-			list, err := ad.list(ctx, path, q)
+			fetch := func(ctx context.Context) (client.List[json.RawMessage], error) { return ad.list(ctx, path, q) }
+			if ad.c.Bool("watch") {
+				return watchList(ctx, ad, fetch, name, cols)
+			}
+			list, err := fetch(ctx)
 			if err != nil {
 				return err
 			}

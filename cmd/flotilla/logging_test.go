@@ -14,7 +14,7 @@ import (
 
 func TestLogLinesAreObjects(t *testing.T) {
 	var buf bytes.Buffer
-	lg, err := newLogger(&buf, "info", "json")
+	lg, _, err := newLogger(&buf, "info", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestLogLinesAreObjects(t *testing.T) {
 	if _, err := time.Parse(time.RFC3339, line["ts"].(string)); err != nil {
 		t.Error(err)
 	}
-	if _, err := newLogger(&buf, "loud", "json"); exitCode(err) != exitUsage {
+	if _, _, err := newLogger(&buf, "loud", "json"); exitCode(err) != exitUsage {
 		t.Errorf("level loud: %v", err)
 	}
 }

@@ -36,6 +36,7 @@ func (a *nodeAPI) Status(ctx context.Context) (client.Status, error) {
 			ID: n.ID, State: n.State, Roles: n.Roles, Zone: n.Zone, ClusterAddr: n.ClusterAddr, MQTTAddr: n.MQTTAddr, AdminAddr: n.AdminAddr,
 			Version: n.Version, Clients: n.Clients, LastContactMS: n.LastContactMS, Incarnation: n.Incarnation,
 			Sessions: n.Sessions, LagEntries: n.LagEntries, DiskFreeBytes: n.DiskFreeBytes, StartedAt: n.StartedAt,
+			MessagesReceived: n.MessagesReceived, MessagesSent: n.MessagesSent,
 		})
 	}
 	for _, g := range st.Groups {

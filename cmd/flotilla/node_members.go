@@ -52,17 +52,18 @@ func (a *nodeAPI) TransferLeader(ctx context.Context, group uint32, to string) e
 
 // Operations implements api.Membership.
 func (a *nodeAPI) Operations() []client.Operation {
-	ops := a.n.Operations()
-	out := make([]client.Operation, len(ops))
-	for i, o := range ops {
-		out[i] = client.Operation(o)
-	}
-	return out
+	return a.operations()
 }
 
 // CancelOperation implements api.Membership.
 func (a *nodeAPI) CancelOperation(ctx context.Context, id string) (client.Operation, error) {
 	op, err := a.n.CancelOperation(ctx, id)
+	var g *cluster.GuardError
+	if errors.As(err, &g) && g.Code == cluster.GuardNotFound {
+		if op, ok := a.n.CancelNodeOperation(ctx, id); ok {
+			return client.Operation(op), nil
+		}
+	}
 	return client.Operation(op), memberError(err)
 }
 

@@ -24,9 +24,18 @@ func (a *app) kickCommand() *cli.Command {
 	return &cli.Command{
 		Name: "kick", Usage: "close the connection of a client, wherever it is", ArgsUsage: "ID",
 		Flags: append(commonFlags(),
-			&cli.StringFlag{Name: "reason-code", Value: "0x98", Usage: "`CODE` of the DISCONNECT that MQTT 5 clients get"}),
-		Description: "Its session stays, and its will is published. Clients usually connect again at once.\n\n  flotilla client kick dev-7\n  flotilla client kick dev-7 --reason-code 0x9c",
-		Action: a.call(1, 1, func(ctx context.Context, ad *admin) error {
+			&cli.StringFlag{Name: "reason-code", Value: "0x98", Usage: "`CODE` of the DISCONNECT that MQTT 5 clients get"},
+			&cli.StringSliceFlag{Name: "filter", Usage: "instead of ID: all clients that are `FIELD=VALUE`; may be repeated"},
+			&cli.StringFlag{Name: "rate", Value: "100/s", Usage: "with --filter: how many a second, a `RATE`"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "with --filter: count them, disconnect nobody"},
+			yesFlag(),
+			&cli.BoolFlag{Name: "wait", Usage: "with --filter: wait until it is done"},
+			&cli.StringFlag{Name: "wait-timeout", Value: "30m", Usage: "stop waiting after this `TIME`; what was begun goes on"}),
+		Description: "Its session stays, and its will is published. Clients usually connect again at once. With --filter it is an operation\nof the node that was asked: it can be cancelled, and ends with that node. Who connects after the call is left alone.\n\n  flotilla client kick dev-7\n  flotilla client kick dev-7 --reason-code 0x9c\n  flotilla client kick --filter node=n2 --filter transport=ws --rate 50/s --wait",
+		Action: a.call(0, 1, func(ctx context.Context, ad *admin) error {
+			if done, err := ad.kickMany(ctx); done {
+				return err
+			}
 			code, err := strconv.ParseUint(ad.c.String("reason-code"), 0, 8)
 			if err != nil || code < 0x80 || code > 0xa2 {
 				return usagef("--reason-code %s: want a code of DISCONNECT from 0x80 to 0xa2", ad.c.String("reason-code"))

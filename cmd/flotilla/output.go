@@ -145,7 +145,10 @@ func printTable[T any](ad *admin, items []T, cols []column[T]) error {
 		}
 		rows = append(rows, row)
 	}
-	if ad.format != "wide" {
+	switch {
+	case ad.columns > 0:
+		fit(rows, ad.columns)
+	case ad.format != "wide":
 		fit(rows, maxTable)
 	}
 	if ad.colour() {

@@ -53,7 +53,7 @@ func (a *app) start(c *cli.Context) error {
 		return err
 	}
 	cfg := &loaded.Config
-	lg, err := newLogger(a.errOut, cfg.LogLevel, logFormat(cfg.LogFormat, a.errOut))
+	lg, levels, err := newLogger(a.errOut, cfg.LogLevel, logFormat(cfg.LogFormat, a.errOut))
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (a *app) start(c *cli.Context) error {
 		return err
 	}
 	authenticate(&nodeConfig.Session, chain)
-	nodeConfig.Logger, nodeConfig.Registerer = lg, reg
+	nodeConfig.Logger, nodeConfig.Registerer, nodeConfig.Loggers = lg, reg, levels
 	nodeConfig.Fatal = func(err error) {
 		_ = lg.Sync()
 		if errors.Is(err, cluster.ErrIdentity) || errors.Is(err, raftfsm.ErrIdentity) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -53,10 +54,13 @@ func (a *app) watchStatus(ctx context.Context, ad *admin) error {
 	})
 }
 
-// ask gets a new answer. Nodes that it learns of are asked when the ones that were named do
-// not answer.
+// ask gets a new answer. What it learned before stays, if there is none.
 func (l *liveStatus) ask(ctx context.Context) {
-	list, err := l.api.All(ctx, client.PathStatus, nil, -1)
+	raw, err := l.api.Raw(ctx, http.MethodGet, client.PathStatus, nil, nil)
+	var st client.Status
+	if err == nil {
+		err = json.Unmarshal(raw, &st)
+	}
 	if err != nil {
 		if l.failed == nil {
 			l.since = time.Now()
@@ -64,7 +68,31 @@ func (l *liveStatus) ask(ctx context.Context) {
 		l.failed = err
 		return
 	}
-	_ = list
+	var line bytes.Buffer
+	if json.Compact(&line, raw) == nil {
+		raw = line.Bytes()
+	}
+	l.raw = raw
+	l.take(st, time.Now())
+	// Without these two the picture is still worth showing.
+	l.alarms, l.operations = nil, nil
+	if list, err := l.api.All(ctx, client.PathAlarms, nil, 0); err == nil {
+		l.alarms, _ = client.Items[client.Alarm](list)
+	}
+	if list, err := l.api.All(ctx, client.PathOperations, url.Values{"consistency": {"stale"}}, 0); err == nil {
+		l.operations, _ = client.Items[client.Operation](list)
+	}
+	l.api = l.api.Also(adminAddrs(&st)...)
+}
+
+// adminAddrs are where else the cluster may be asked, when the node that answers now does not.
+func adminAddrs(st *client.Status) (out []string) {
+	for _, n := range st.Nodes {
+		if n.AdminAddr != "" && n.AdminAddr != "none" {
+			out = append(out, n.AdminAddr)
+		}
+	}
+	return out
 }
 
 // take notes an answer.
@@ -219,5 +247,3 @@ func bar(done, total uint32) string {
 	full := int(uint64(min(done, total)) * width / uint64(total))
 	return strings.Repeat("#", full) + strings.Repeat(" ", width-full)
 }
-
-var _ = url.Values{}

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -198,7 +200,7 @@ func diffItems[T any](seen map[string]string, raws []json.RawMessage, items []T,
 		seen[id] = string(raws[i])
 		out = append(out, c)
 	}
-	for _, id := range sortedNames(seen) {
+	for _, id := range slices.Sorted(maps.Keys(seen)) {
 		if !here[id] {
 			out = append(out, changedItem{mark: "-", word: "removed", name: id, raw: json.RawMessage(seen[id]), row: func(bool) []string { return []string{id} }})
 			delete(seen, id)
