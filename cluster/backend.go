@@ -64,6 +64,11 @@ func (n *Node) propose(ctx context.Context, shard uint32, encode func([]byte) []
 	return o.res, o.index, nil
 }
 
+// shareRoom bounds what a member of a share is given at a time. From the assignment until the share
+// hears of the acknowledgement are four commits: with eight members and 128 each, that alone bounded a
+// share at 20,000 messages/s.
+const shareRoom = 512
+
 // Connect implements session.Sessions.
 func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session.Attached, error) {
 	if err := n.limits.admitClient(); err != nil {
@@ -72,7 +77,7 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 	cmd := command.Connect{
 		Key: req.Key, Node: n.id, Incarnation: n.incarnation.Load(), Token: req.Token,
 		CleanStart: req.CleanStart, ExpiryS: req.ExpiryS, ReceiveMax: req.ReceiveMax,
-		Version: byte(req.Version), Username: req.Username, SameUser: req.SameUser, ConnectedAt: req.ConnectedAt,
+		Version: byte(req.Version), Username: req.Username, SameUser: req.SameUser, ConnectedAt: req.ConnectedAt, ShareRoom: shareRoom,
 	}
 	if req.Will != nil {
 		cmd.HasWill, cmd.Will = true, *req.Will
@@ -117,7 +122,7 @@ func (n *Node) Disconnect(ref command.SessionRef, info session.DisconnectInfo) {
 
 // Subscribe implements session.Sessions.
 func (n *Node) Subscribe(ctx context.Context, ref command.SessionRef, subs []command.Subscription) ([]session.Granted, error) {
-	cmd := command.Subscribe{Ref: ref, Subs: subs, Replay: true}
+	cmd := command.Subscribe{Ref: ref, Subs: subs, Replay: true, ShareRoom: shareRoom}
 	shard := n.sessionShard(ref.SessionKey)
 	res, index, err := n.propose(ctx, shard, func(dst []byte) []byte { return command.AppendSubscribe(dst, &cmd) }, nil)
 	if err != nil {

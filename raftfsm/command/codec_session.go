@@ -30,7 +30,8 @@ func (f *fields) ref(r *SessionRef) {
 
 // AppendConnect adds the command. Fields: 1 tenant, 2 client id, 3 node,
 // 4 incarnation, 5 token, 6 clean start, 7 expiry, 8 receive maximum, 9 version,
-// 10 user name, 11 will {1 message, 2 delay}, 12 connected at, 13 same user.
+// 10 user name, 11 will {1 message, 2 delay}, 12 connected at, 13 same user,
+// 14 share room.
 func AppendConnect(dst []byte, c *Connect) []byte {
 	dst, mark := begin(dst, KindConnect)
 	dst = putString(dst, 1, c.Key.Tenant)
@@ -52,6 +53,7 @@ func AppendConnect(dst []byte, c *Connect) []byte {
 	}
 	dst = putUint(dst, 12, uint64(c.ConnectedAt))
 	dst = putBool(dst, 13, c.SameUser)
+	dst = putUint(dst, 14, uint64(c.ShareRoom))
 	return closeAt(dst, mark)
 }
 
@@ -97,6 +99,8 @@ func (c *Connect) Decode(b []byte) error {
 			c.ConnectedAt = int64(f.uint())
 		case 13:
 			c.SameUser = f.bool()
+		case 14:
+			c.ShareRoom = uint16(f.max(1<<16 - 1))
 		}
 	}
 	return f.err("connect")
@@ -184,7 +188,7 @@ func DecodeSubscription(b []byte) (Subscription, error) {
 }
 
 // AppendSubscribe adds the command. Fields: reference, 4 subscription (repeated),
-// 5 replay.
+// 5 replay, 6 share room.
 func AppendSubscribe(dst []byte, s *Subscribe) []byte {
 	dst, mark := begin(dst, KindSubscribe)
 	dst = putRef(dst, &s.Ref)
@@ -195,6 +199,7 @@ func AppendSubscribe(dst []byte, s *Subscribe) []byte {
 		dst = closeAt(dst, m)
 	}
 	dst = putBool(dst, 5, s.Replay)
+	dst = putUint(dst, 6, uint64(s.ShareRoom))
 	return closeAt(dst, mark)
 }
 
@@ -203,19 +208,20 @@ func (s *Subscribe) Decode(b []byte) error {
 	*s = Subscribe{Subs: s.Subs[:0]}
 	f := fields{b: b}
 	for f.next() {
-		if f.num == 5 {
+		switch f.num {
+		case 4:
+			sub, err := DecodeSubscription(f.bytes())
+			if err != nil {
+				return err
+			}
+			s.Subs = append(s.Subs, sub)
+		case 5:
 			s.Replay = f.bool()
-			continue
-		}
-		if f.num != 4 {
+		case 6:
+			s.ShareRoom = uint16(f.max(1<<16 - 1))
+		default:
 			f.ref(&s.Ref)
-			continue
 		}
-		sub, err := DecodeSubscription(f.bytes())
-		if err != nil {
-			return err
-		}
-		s.Subs = append(s.Subs, sub)
 	}
 	return f.err("subscribe")
 }

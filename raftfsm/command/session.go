@@ -60,6 +60,9 @@ type Connect struct {
 	ConnectedAt int64
 	// SameUser: if the session exists, it must have the same user name.
 	SameUser bool
+	// ShareRoom bounds how many messages a share gives the session at a time, beside
+	// its Receive Maximum. 0, as in older logs: 128.
+	ShareRoom uint16
 }
 
 // DisconnectReason says how a connection ended.
@@ -106,6 +109,8 @@ type Subscribe struct {
 	// Replay: the gateway hands retained messages to the inbox of a durable session
 	// (command Replay). Without it, as in older logs, it sends them by itself.
 	Replay bool
+	// ShareRoom is that of Connect.
+	ShareRoom uint16
 }
 
 // Unsubscribe removes subscriptions. Result OK: Codes per filter (0x00 or 0x11).

@@ -55,7 +55,7 @@ func (s *Shard) applyConnect(c *command.Connect) command.Result {
 		}
 	}
 	s.countRoutes(ss, 1)
-	s.tellShares(ss, command.ShareOnline)
+	s.tellShares(ss, command.ShareOnline, c.ShareRoom)
 	s.updateLife(ss)
 	s.markDirty(ss)
 	return s.attached(ss, present, prev)
@@ -186,7 +186,7 @@ func (s *Shard) disconnect(ss *session) {
 		return
 	}
 	s.giveBackUnsent(ss)
-	s.tellShares(ss, command.ShareOffline)
+	s.tellShares(ss, command.ShareOffline, 0)
 	if ss.expiryS != command.NeverExpires {
 		ss.expiresAt = s.clock + int64(ss.expiryS)*1000
 	}

@@ -41,7 +41,7 @@ func (s *Shard) applySubscribe(c *command.Subscribe) command.Result {
 	}
 	r := command.Result{Code: command.OK, Codes: make([]byte, len(c.Subs)), Existed: make([]bool, len(c.Subs))}
 	for i := range c.Subs {
-		r.Codes[i], r.Existed[i] = s.subscribe(ss, &c.Subs[i])
+		r.Codes[i], r.Existed[i] = s.subscribe(ss, &c.Subs[i], c.ShareRoom)
 		if r.Codes[i] == codeQuotaExceeded {
 			continue
 		}
@@ -55,7 +55,7 @@ func (s *Shard) applySubscribe(c *command.Subscribe) command.Result {
 	return r
 }
 
-func (s *Shard) subscribe(ss *session, c *command.Subscription) (code byte, existed bool) {
+func (s *Shard) subscribe(ss *session, c *command.Subscription, room uint16) (code byte, existed bool) {
 	at, existed := ss.findSub(c.Filter)
 	var u *sub
 	if existed { // v5:MQTT-3.8.4-3
@@ -82,7 +82,7 @@ func (s *Shard) subscribe(ss *session, c *command.Subscription) (code byte, exis
 		if ss.box == nil { // for what the share gives it
 			ss.box = newInbox()
 		}
-		s.tellShare(u, command.ShareJoin)
+		s.tellShare(u, command.ShareJoin, room)
 	}
 	return c.QoS, existed
 }
@@ -130,7 +130,7 @@ func (s *Shard) applyUnsubscribe(c *command.Unsubscribe) command.Result {
 func (s *Shard) dropSub(u *sub) {
 	ss := u.sess
 	if u.route == nil {
-		s.tellShare(u, command.ShareLeave)
+		s.tellShare(u, command.ShareLeave, 0)
 	}
 	s.subscriptions--
 	s.sum.sub(u.hash())

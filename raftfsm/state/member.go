@@ -14,7 +14,8 @@ import (
 // fence, too: it names what the session has, and what arrives later under an older
 // fence is not taken.
 
-// maxShareRoom bounds how many messages of a share a member has at a time.
+// maxShareRoom bounds how many messages of a share a member has at a time, unless its gateway
+// says what does.
 const maxShareRoom = 128
 
 // hold lists which entries of an inbox belong to a share. A share that ended and
@@ -108,7 +109,11 @@ func (s *Shard) settleHeld(ss *session, seq uint64) {
 			continue
 		}
 		s.settle(ss.key, h, h.items[at].num)
-		h.items = slices.Delete(h.items, at, at+1)
+		if at == 0 {
+			h.items = h.items[1:] // the usual case: moving the rest would cost its length
+		} else {
+			h.items = slices.Delete(h.items, at, at+1)
+		}
 		if len(h.items) == 0 {
 			b.dropEmpty()
 		}
@@ -189,12 +194,16 @@ func (s *Shard) settleAll(ss *session) uint64 {
 	return n
 }
 
-// tellShare tells a share what happened to its member.
-func (s *Shard) tellShare(u *sub, event command.ShareEvent) {
+// tellShare tells a share what happened to its member. room bounds what a member that is connected
+// gets at a time; 0 leaves it to the default.
+func (s *Shard) tellShare(u *sub, event command.ShareEvent, room uint16) {
 	ss := u.sess
 	c := command.ShareMember{Filter: u.filter, Member: ss.key, Event: event, Epoch: ss.epoch}
 	if event == command.ShareJoin || event == command.ShareOnline {
-		c.Room = min(max(ss.receiveMax, 1), maxShareRoom)
+		if room == 0 {
+			room = maxShareRoom
+		}
+		c.Room = min(max(ss.receiveMax, 1), room)
 		if o := ss.owner; o != nil {
 			c.Node, c.Incarnation = o.key.node, o.key.incarnation
 		}
@@ -231,10 +240,10 @@ func (b *inbox) heldOf(filter string) (share uint64, held rangeSet) {
 }
 
 // tellShares tells all shares of a session that it is connected, or not any more.
-func (s *Shard) tellShares(ss *session, event command.ShareEvent) {
+func (s *Shard) tellShares(ss *session, event command.ShareEvent, room uint16) {
 	for _, u := range ss.subs {
 		if u.route == nil {
-			s.tellShare(u, event)
+			s.tellShare(u, event, room)
 		}
 	}
 }

@@ -76,6 +76,8 @@ func (s *rangeSet) remove(seq uint64) bool {
 		return false
 	}
 	switch r := rs[i]; {
+	case r.From == r.To && i == 0:
+		rs = rs[1:] // the usual case: moving the rest would cost its length
 	case r.From == r.To:
 		rs = slices.Delete(rs, i, i+1)
 	case r.From == seq:
@@ -93,8 +95,7 @@ func (s *rangeSet) remove(seq uint64) bool {
 // dropBelow removes all numbers below low.
 func (s *rangeSet) dropBelow(low uint64) {
 	rs := *s
-	i := rs.find(low)
-	rs = slices.Delete(rs, 0, i)
+	rs = rs[rs.find(low):]
 	if len(rs) > 0 && rs[0].From < low {
 		rs[0].From = low
 	}

@@ -127,8 +127,9 @@ func (s *Shard) Origins(after uint64, limit int) []Originated {
 	if s.restore != nil { // its targets may not be whole yet
 		limit = 0
 	}
-	var out []Originated
-	for _, o := range s.origins.list[s.origins.find(after+1):] {
+	list := s.origins.list[s.origins.find(after+1):]
+	out := make([]Originated, 0, min(limit, len(list)))
+	for _, o := range list {
 		if len(out) >= limit {
 			break
 		}

@@ -77,6 +77,7 @@ type Shard struct {
 	due           dueScan
 	settles       []*settlement
 	shareHits     []*session
+	encoded       []byte // a command of the shard's own, before it is copied
 	cmd           scratch
 	fatal         error
 }

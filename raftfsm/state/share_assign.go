@@ -250,7 +250,8 @@ func (s *Shard) give(ss *session, m *member, num uint64, msg *message) {
 	sh.assigned++
 	sh.ready.update(m, m.ready())
 	d := command.ShareDeliver{Key: command.SessionKey{Tenant: ss.key.Tenant, ClientID: m.client}, Filter: ss.key.ClientID, Share: ss.sid, Seq: num, Fence: m.fence}
-	s.originateCommand(ss.key.Tenant, m.client, command.AppendShareDeliver(nil, &d), msg)
+	s.encoded = command.AppendShareDeliver(s.encoded[:0], &d)
+	s.originateCommand(ss.key.Tenant, m.client, bytes.Clone(s.encoded), msg)
 	s.markDirty(ss)
 }
 
