@@ -3,6 +3,8 @@ package cluster
 import "errors"
 
 var (
+	// ErrBackupBusy means that another backup is being taken, or the cluster is not quiet enough for one: try again.
+	ErrBackupBusy = errors.New("a backup cannot be taken now")
 	// ErrConfig means that the configuration cannot be used (exit code 2).
 	ErrConfig = errors.New("configuration")
 	// ErrIdentity means that this data directory must not run under this

@@ -62,6 +62,7 @@ type originPump struct {
 	gates   map[uint32]*originGate
 	waiters []originWaiter
 	ended   bool
+	hold    originHold // of a backup
 
 	confirmed      int // confirmed, the machine is not told
 	confirmedSince time.Time
@@ -182,6 +183,9 @@ func (p *originPump) pump(ctx context.Context) time.Duration {
 func (p *originPump) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.hold.see() {
+		return false
+	}
 	if p.failed {
 		if p.flying > 0 || time.Now().Before(p.retryAt) {
 			return false
@@ -202,7 +206,7 @@ func (p *originPump) begin() bool {
 func (p *originPump) room() (room int, asked uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.failed || p.bytes >= originWindowBytes || len(p.items)-p.open >= originSpan {
+	if p.failed || p.hold.held() || p.bytes >= originWindowBytes || len(p.items)-p.open >= originSpan {
 		return 0, 0
 	}
 	for _, w := range p.waiters {
@@ -475,7 +479,7 @@ func (p *originPump) end() {
 // It returns how long the rest may wait.
 func (p *originPump) report() time.Duration {
 	p.mu.Lock()
-	if p.reporting || p.confirmed == 0 {
+	if p.reporting || p.confirmed == 0 || p.hold.held() {
 		p.mu.Unlock()
 		return 0
 	}
