@@ -37,6 +37,8 @@ type traffic struct {
 
 // plan says how much traffic there is.
 type plan struct {
+	// name keeps its clients and topics apart from those of other plans on the same cluster.
+	name        string
 	publishers  []library
 	subscribers []library
 	// members of one share, which gets the same messages.
@@ -70,6 +72,9 @@ func faultPlan(interval time.Duration) plan {
 // sharedTraffic is the share of the members of a plan.
 const sharedTraffic = "$share/pool/w/#"
 
+// root is the first level of the topics of a plan.
+func (p plan) root() string { return "w" + p.name }
+
 // withShare adds eight durable members of one share, of all libraries.
 func (p plan) withShare() plan {
 	p.members = []library{raw, raw3, paho311, paho5, raw, raw3, paho311, paho5}
@@ -89,9 +94,9 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 	t.Helper()
 	tr := &traffic{t: t, rec: checker.NewRecorder(), run: fmt.Sprintf("r%d", seed), seed: seed, endpoints: endpoints}
 	for i, lib := range p.subscribers {
-		s := newPerson(tr.rec, tr.run, fmt.Sprintf("sub-%s-%d", lib, i+1), lib, endpoints, seed+uint64(i))
+		s := newPerson(tr.rec, tr.run, fmt.Sprintf("sub%s-%s-%d", p.name, lib, i+1), lib, endpoints, seed+uint64(i))
 		s.first = i
-		s.filters = []mqtt.SubscribeFilter{{Filter: "w/#", QoS: byte(2 - i%2)}}
+		s.filters = []mqtt.SubscribeFilter{{Filter: p.root() + "/#", QoS: byte(2 - i%2)}}
 		tr.subscribers = append(tr.subscribers, s)
 	}
 	for i, lib := range p.members {
@@ -101,9 +106,9 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 		tr.subscribers = append(tr.subscribers, s)
 	}
 	for i, lib := range p.publishers {
-		s := newPerson(tr.rec, tr.run, fmt.Sprintf("pub-%s-%d", lib, i+1), lib, endpoints, seed+100+uint64(i))
+		s := newPerson(tr.rec, tr.run, fmt.Sprintf("pub%s-%s-%d", p.name, lib, i+1), lib, endpoints, seed+100+uint64(i))
 		s.first = i
-		s.topic, s.qos, s.interval, s.size = fmt.Sprintf("w/%s/t", s.ID()), byte(1+i%2), p.interval, p.size
+		s.topic, s.qos, s.interval, s.size = fmt.Sprintf("%s/%s/t", p.root(), s.ID()), byte(1+i%2), p.interval, p.size
 		tr.publishers = append(tr.publishers, s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

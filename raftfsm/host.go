@@ -70,7 +70,7 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	h.raftLg = newHCLogger(h.lg)
 	h.fst = newFailStop(h.lg, cfg.Fatal)
 	h.metrics = newHostMetrics(h)
-	h.fs = &deadFS{FS: cfg.FS, dead: h.fst.isDead, fsync: h.observeFsync}
+	h.fs = &deadFS{FS: rigDisk(cfg.FS), dead: h.fst.isDead, fsync: h.observeFsync}
 	if err := h.openDir(); err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}

@@ -21,6 +21,8 @@ type Options struct {
 	Env []string
 	// Proxied puts a Proxy in front of each node's cluster port.
 	Proxied bool
+	// Bin is another binary than the one of this tree.
+	Bin string
 	// FreePorts gives every address port 0, which only a cluster of one node can have.
 	FreePorts bool
 }
@@ -87,8 +89,11 @@ func (c *Cluster) newNode(tb testing.TB, i int, o Options) *Node {
 	c.made = i + 1
 	n := &Node{
 		ID: id, DataDir: filepath.Join(c.Dir, id), LogPath: filepath.Join(c.Dir, id+".log"),
-		bin: Binary(tb), args: append([]string(nil), o.Flags...), env: o.Env,
+		bin: o.Bin, args: append([]string(nil), o.Flags...), env: append([]string{"FLOTILLA_DISK=" + c.order(id)}, o.Env...),
 		mqtt: "127.0.0.1:0", cluster: "127.0.0.1:0", admin: "127.0.0.1:0",
+	}
+	if n.bin == "" {
+		n.bin = Binary(tb)
 	}
 	if !o.FreePorts {
 		for _, a := range []*string{&n.mqtt, &n.cluster, &n.admin} {

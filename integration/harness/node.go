@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,7 +53,12 @@ func (n *Node) addr(a *string) string {
 }
 
 // Launch starts the process and returns at once.
-func (n *Node) Launch(extra ...string) error {
+func (n *Node) Launch(extra ...string) error { return n.launch(nil, extra) }
+
+// LaunchWith is Launch with more in the environment (KEY=VALUE), for this one process.
+func (n *Node) LaunchWith(env ...string) error { return n.launch(env, nil) }
+
+func (n *Node) launch(env, extra []string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.proc != nil && !n.proc.ended() {
@@ -62,7 +68,7 @@ func (n *Node) Launch(extra ...string) error {
 		"start", "--node-id", n.ID, "--data-dir", n.DataDir, "--log-format", "json",
 		"--mqtt-addr", n.mqtt, "--cluster-addr", n.cluster, "--admin-addr", n.admin,
 	}, n.args...)
-	p, err := startProcess(n.bin, append(args, extra...), n.env, n.LogPath)
+	p, err := startProcess(n.bin, append(args, extra...), append(slices.Clone(n.env), env...), n.LogPath)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.ID, err)
 	}

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -14,8 +15,12 @@ type Rule struct {
 	// StallIn holds the bytes from the dialler to the target, StallOut those from the target to the dialler: the link is up
 	// and silent, as after a pulled cable. What is held arrives when the rule ends.
 	StallIn, StallOut bool
-	// Delay is added to each chunk in both directions; the order is kept.
-	Delay time.Duration
+	// Delay is added to each chunk in both directions, and up to Jitter by chance; the order is kept.
+	Delay, Jitter time.Duration
+	// BytesPerSecond bounds each direction, 0: nothing does.
+	BytesPerSecond int
+	// BreakAfter resets the connection after so many bytes in either direction, in the middle of a frame; 0: never.
+	BreakAfter int
 }
 
 // Proxy passes TCP connections to a target and can hurt them, for each dialler apart.
@@ -155,6 +160,7 @@ type link struct {
 
 	mu      sync.Mutex
 	rule    Rule          // guarded by mu
+	passed  int           // guarded by mu: bytes, of both directions
 	changed chan struct{} // guarded by mu; closed and replaced when rule changes
 }
 
@@ -199,13 +205,15 @@ func (l *link) direction(wg *sync.WaitGroup, from, to net.Conn, stalled func(Rul
 	queue := make(chan chunk, chunksHeld) // the bytes that a cable would hold
 	wg.Go(func() {
 		defer close(queue)
+		var due time.Time // of the last chunk: none overtakes another
 		for {
 			buf := make([]byte, chunkBytes)
 			n, err := from.Read(buf)
 			if n > 0 {
 				rule, _ := l.current()
+				due = rule.due(due, n)
 				select {
-				case queue <- chunk{buf[:n], time.Now().Add(rule.Delay)}:
+				case queue <- chunk{buf[:n], due}:
 				case <-l.gone:
 					return
 				}
@@ -221,7 +229,7 @@ func (l *link) direction(wg *sync.WaitGroup, from, to net.Conn, stalled func(Rul
 			if !l.hold(c, stalled) {
 				return
 			}
-			if _, err := to.Write(c.data); err != nil {
+			if !l.write(to, c.data) {
 				return
 			}
 		}
@@ -250,6 +258,35 @@ func (l *link) hold(c chunk, stalled func(Rule) bool) bool {
 			return false
 		}
 	}
+}
+
+// write passes a chunk on; false: the link ends here.
+func (l *link) write(to net.Conn, data []byte) bool {
+	l.mu.Lock()
+	limit := l.rule.BreakAfter
+	l.passed += len(data)
+	over := limit > 0 && l.passed >= limit
+	l.mu.Unlock()
+	if over {
+		data = data[:len(data)/2]
+	}
+	_, err := to.Write(data)
+	return err == nil && !over
+}
+
+// due is when a chunk may pass that came now, behind one that may pass at last.
+func (r Rule) due(last time.Time, size int) time.Time {
+	at := time.Now().Add(r.Delay)
+	if r.Jitter > 0 {
+		at = at.Add(rand.N(r.Jitter))
+	}
+	if at.Before(last) {
+		at = last
+	}
+	if r.BytesPerSecond > 0 {
+		at = at.Add(time.Duration(size) * time.Second / time.Duration(r.BytesPerSecond))
+	}
+	return at
 }
 
 func (l *link) close() {

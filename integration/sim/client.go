@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/mqttc"
@@ -31,6 +32,10 @@ type client struct {
 	clean    bool                            // the next CONNECT asks for a clean start
 	// transient: the session ends with each connection.
 	transient bool
+	// edit, if set, may change a CONNECT and what the history says of it.
+	edit func(ev *checker.Event, c *mqtt.Connect)
+	// bye is the connection over which DISCONNECT 0x00 was sent.
+	bye atomic.Int32
 }
 
 func (w *World) newClient(name string) *client {
@@ -57,6 +62,11 @@ func (c *client) dial(ctx context.Context, node string) (*mqttc.Client, error) {
 	defer cancel()
 	ev := checker.Event{Kind: checker.Connect, T: c.w.hist.now(), Client: c.name, Conn: conn, Node: node, Expiry: expiry, Clean: c.clean}
 	mc, err := mqttc.Dial(ctx, mqttc.Options{
+		EditConnect: func(p *mqtt.Connect) {
+			if c.edit != nil {
+				c.edit(&ev, p)
+			}
+		},
 		Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 			return c.w.Hub.Node("host-"+c.name).Dial(ctx, node+":1883")
 		},
@@ -68,7 +78,7 @@ func (c *client) dial(ctx context.Context, node string) (*mqttc.Client, error) {
 			return false
 		},
 		OnClose: func(_ *mqttc.Client, err error) {
-			c.w.rec.Add(checker.Event{Kind: checker.Closed, T: c.w.hist.now(), Client: c.name, Conn: conn, Err: err.Error()})
+			c.w.rec.Add(checker.Event{Kind: checker.Closed, T: c.w.hist.now(), Client: c.name, Conn: conn, Err: err.Error(), Bye: c.bye.Load() == conn})
 		},
 	})
 	if err != nil {
@@ -116,8 +126,14 @@ func (c *client) end(mc *mqttc.Client) {
 		_ = mc.Close() // it never fails
 		return
 	}
+	c.goodbye(mc)
+}
+
+// goodbye is an end by DISCONNECT 0x00.
+func (c *client) goodbye(mc *mqttc.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	c.bye.Store(c.conn)
 	_ = mc.Disconnect(ctx, mqtt.Success) // the connection may be gone already
 }
 

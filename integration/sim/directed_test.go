@@ -182,3 +182,51 @@ func TestIsolatedGateway(t *testing.T) {
 		report(t, w)
 	})
 }
+
+// TestSnapshots keeps a node away until the others have cut their logs, so that it comes back by a snapshot; then the power goes,
+// and at last a node stops politely and starts again. What it has then must be what the others have (I20), and nothing may be
+// lost, or come twice (I1, I2, I8).
+func TestSnapshots(t *testing.T) {
+	bubble(t, 80, func(t *testing.T, o Options) {
+		o.SnapshotAfter = 24 << 10
+		w := formed(t, o)
+		l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
+		l.subs = []*subscriber{w.newSubscriber("s", "t/#", 2)}
+		var acks atomic.Int32
+		for qos := byte(1); qos <= 2; qos++ {
+			p := w.newPublisher(topicName("p", qos), topicName("t", qos), qos, 4*time.Millisecond)
+			p.answered = func() { acks.Add(1) }
+			l.pubs = append(l.pubs, p)
+		}
+		l.Start()
+		more := func(n int32) {
+			before := acks.Load()
+			if err := w.until(5*time.Minute, func() error {
+				if acks.Load() < before+n {
+					return errors.New("too few acknowledgements")
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		more(50)
+		away := w.nodes[2]
+		w.Crash(false, 0, away)
+		more(800)
+		w.Start(away)
+		if err := w.WaitReady(); err != nil {
+			t.Error(err)
+		}
+		more(50)
+		w.lightsOut()
+		w.wg.Wait()
+		more(200)
+		w.Stop(w.nodes[1])
+		more(20)
+		w.Start(w.nodes[1])
+		more(20)
+		w.finish(l)
+		report(t, w)
+	})
+}

@@ -17,6 +17,8 @@ type publisher struct {
 	topic string
 	qos   byte
 	pace  time.Duration // the most between two messages
+	// retain: all messages are retained.
+	retain bool
 	// answered, if set, is called when PUBACK or PUBREC has come, before the client goes on.
 	answered func()
 
@@ -105,10 +107,10 @@ func (p *publisher) send(mc *mqttc.Client) {
 	p.mu.Lock()
 	p.seq++
 	seq := p.seq
-	p.open[seq] = &checker.Event{Kind: checker.Publish, T: p.w.hist.now(), Client: p.name, Conn: p.conn, Topic: p.topic, Seq: seq, QoS: p.qos}
+	p.open[seq] = &checker.Event{Kind: checker.Publish, T: p.w.hist.now(), Client: p.name, Conn: p.conn, Topic: p.topic, Seq: seq, QoS: p.qos, Retain: p.retain}
 	p.mu.Unlock()
 	payload := checker.AppendPayload(nil, checker.ID{Run: runName, Publisher: p.name, Topic: p.topic, Seq: seq}, 64+p.rng.IntN(200))
-	if _, err := mc.Send(ctx, &mqtt.Publish{Topic: []byte(p.topic), Payload: payload, QoS: p.qos}, seq); err != nil {
+	if _, err := mc.Send(ctx, &mqtt.Publish{Topic: []byte(p.topic), Payload: payload, QoS: p.qos, Retain: p.retain}, seq); err != nil {
 		p.mu.Lock()
 		delete(p.open, seq) // not sent, and never will be
 		p.mu.Unlock()

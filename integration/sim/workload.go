@@ -31,12 +31,15 @@ type Workload struct {
 	pubs    []*publisher
 	subs    []*subscriber
 	probers []*prober
+	readers []*reader
+	mortals []*mortal
 
 	stop, hurry, leave chan struct{}
 	publishing, rest   sync.WaitGroup
 }
 
-// NewWorkload makes two publishers of each QoS, three sessions that subscribe, the members of a share, and a prober.
+// NewWorkload makes two publishers of each QoS, three sessions that subscribe, the members of a share, a prober, registers of
+// retained messages with writers and readers, and sessions with wills.
 func NewWorkload(w *World) *Workload {
 	l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
 	for i := range 2 {
@@ -47,7 +50,11 @@ func NewWorkload(w *World) *Workload {
 	}
 	l.subs = []*subscriber{w.newSubscriber("s-all", "q/#", 2), w.newSubscriber("s-two", "q/2/+", 2), w.newSubscriber("s-one", "q/+/p1-1", 1)}
 	l.subs = append(l.subs, w.newCrew()...)
+	l.subs = append(l.subs, w.newSubscriber("s-will", willFilter, 2))
 	l.probers = []*prober{w.newProber("probe")}
+	l.pubs = append(l.pubs, w.newWriters()...)
+	l.readers = []*reader{w.newReader("r-1"), w.newReader("r-2")}
+	l.mortals = w.newMortals()
 	return l
 }
 
@@ -69,6 +76,12 @@ func (l *Workload) Start() {
 	}
 	for _, p := range l.probers {
 		l.rest.Go(func() { p.run(l.stop, l.leave) })
+	}
+	for _, r := range l.readers {
+		l.rest.Go(func() { r.run(l.stop) })
+	}
+	for _, m := range l.mortals {
+		l.publishing.Go(func() { m.run(l.stop) })
 	}
 }
 
