@@ -3,6 +3,8 @@ package cluster
 import (
 	"fmt"
 
+	"go.uber.org/zap"
+
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/transport"
 )
@@ -56,4 +58,15 @@ func (n *Node) expelRemoved() {
 			n.port.Expel(id)
 		}
 	}
+}
+
+// admitJoiner is admit, and tells of refusals: a used or expired token is somebody's mistake, or somebody's guess.
+func (n *Node) admitJoiner(h *hello) hello {
+	reply := n.admit(h)
+	if reply.Refused != "" {
+		n.port.Refused("join")
+		n.lg.Warn("a node was not let in", zap.String("event", "guard.refused"), zap.String("reason", "join"),
+			zap.String("peer", h.Self.ID), zap.String("cause", reply.Refused))
+	}
+	return reply
 }

@@ -29,14 +29,15 @@ func (h *helloServer) get() hello {
 	return h.last
 }
 
-// serve answers one hello and closes the connection.
-func (h *helloServer) serve(conn net.Conn) {
+// serve answers one hello and closes the connection. from is who the port let
+// in: a certificate for one node says nothing for another.
+func (h *helloServer) serve(conn net.Conn, from string) {
 	defer conn.Close()
 	if conn.SetDeadline(time.Now().Add(helloTimeout)) != nil {
 		return
 	}
 	asked, err := readHello(conn)
-	if err != nil {
+	if err != nil || asked.Self.ID != from {
 		return
 	}
 	answer := h.get()

@@ -167,7 +167,7 @@ func (n *Node) open(ident *identity) error {
 	n.sys, n.limits = newSysTopics(n), newLimits(n)
 	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.sys.tee(n.cfg.Registerer))
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
-	n.hellos.admit = n.admit
+	n.hellos.admit = n.admitJoiner
 	if n.cfg.Registerer != nil {
 		n.cfg.Registerer.MustRegister(newStateCollector(n))
 	}
@@ -259,7 +259,7 @@ func (n *Node) acceptPeers() {
 		go func() {
 			defer n.wg.Done()
 			if info.Kind == transport.KindJoin {
-				n.hellos.serve(conn)
+				n.hellos.serve(conn, info.NodeID)
 				return
 			}
 			_ = n.links.Serve(conn, info.NodeID) // a broken link is dialled again by its owner

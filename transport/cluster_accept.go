@@ -189,6 +189,9 @@ func statusOf(err error) Status {
 	return StatusRefused
 }
 
+// Refused counts a connection that its owner refused after it was handed over.
+func (p *ClusterPort) Refused(reason string) { p.metrics.reject(reason) }
+
 // turnedAway reports whoever was refused before there was a preamble to answer.
 // Who only went away, or was too slow, is no news: nodes that stop do that.
 func (p *ClusterPort) turnedAway(t *tracked, reason string, cause error) {

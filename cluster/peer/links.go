@@ -79,7 +79,14 @@ type Links struct {
 	closed  bool
 	links   map[string]*link
 	serving map[string]*server
+	latest  map[string]dialled // the newest link of each node that was served
 }
+
+// dialled names one connection of one process.
+type dialled struct{ boot, dial uint64 }
+
+// latestMax bounds what is remembered of nodes; beyond it all is forgotten.
+const latestMax = 4096
 
 // NewNode returns the links of node self. It starts nothing: a link is dialled
 // when there is something to send. handlers must not change afterwards. Frames
@@ -94,7 +101,7 @@ func NewNode(self string, dial Dialer, handlers map[Kind]Handler, lg *zap.Logger
 	l := &Links{
 		self: self, dial: dial, handlers: handlers, lg: lg, o: o.withDefaults(),
 		born: time.Now(), boot: binary.BigEndian.Uint64(boot[:]),
-		links: map[string]*link{}, serving: map[string]*server{},
+		links: map[string]*link{}, serving: map[string]*server{}, latest: map[string]dialled{},
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.metrics = register(l)
@@ -217,16 +224,20 @@ func (l *Links) Disconnect(node string) {
 func (l *Links) takeOver(s *server) error {
 	for {
 		l.mu.Lock()
+		if last, ok := l.latest[s.from]; ok && last.boot == s.boot && last.dial >= s.dial {
+			l.mu.Unlock()
+			return ErrSuperseded // an older dial that took longer, or a recording of one
+		}
 		old := l.serving[s.from]
 		if old == nil {
-			l.serving[s.from] = s
+			if len(l.latest) >= latestMax {
+				clear(l.latest)
+			}
+			l.serving[s.from], l.latest[s.from] = s, dialled{s.boot, s.dial}
 			l.mu.Unlock()
 			return nil
 		}
 		l.mu.Unlock()
-		if old.boot == s.boot && old.dial > s.dial {
-			return ErrSuperseded // an older dial that took longer
-		}
 		old.ended.Store(true)
 		_ = old.w.conn.Close()
 		<-old.done
