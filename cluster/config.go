@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -92,6 +93,8 @@ type Config struct {
 	Fatal func(error)
 	// Loggers are the levels of Logger, nil if they cannot be changed.
 	Loggers Loggers
+	// Debug gathers what only the program knows for a debug bundle: no payloads, no secrets. Nil: nothing.
+	Debug func(context.Context) []DebugFile
 	// Version is the program's version, shown in status.
 	Version string
 }

@@ -293,14 +293,18 @@ func (g *OfflineGroup) Keys() (keys int, bytes int64, err error) {
 }
 
 // Load makes a machine what the replica would be after a start, with every entry of its log applied: the stored state, and what
-// is behind it in the log. Entries that were never committed are among them, as a recovery would commit them. The machine must not
-// write back.
-func (g *OfflineGroup) Load(m Machine) error {
+// is behind it in the log. Entries that were never committed are among them, as a recovery would commit them. stored is the index of
+// the stored state. The machine must not write back.
+func (g *OfflineGroup) Load(m Machine) (stored uint64, err error) {
 	if err := m.Load(g.Store()); err != nil {
-		return fmt.Errorf("load the state of group %d: %w", g.ID, err)
+		return 0, fmt.Errorf("load the state of group %d: %w", g.ID, err)
+	}
+	stored = m.Applied()
+	if s := g.Replica.Snapshot; s != nil && max(stored, g.Replica.StateIndex) < s.Index {
+		return stored, fmt.Errorf("%w: group %d: the state holds entries up to %d, but the snapshot says %d", ErrIdentity, g.ID, stored, s.Index)
 	}
 	var failed error
-	err := g.Entries(m.Applied()+1, 0, func(e *LogEntry) bool {
+	err = g.Entries(stored+1, 0, func(e *LogEntry) bool {
 		if e.Type != "command" || len(e.Data) == 0 {
 			return true
 		}
@@ -309,7 +313,7 @@ func (g *OfflineGroup) Load(m Machine) error {
 		}
 		return failed == nil
 	})
-	return errors.Join(failed, err)
+	return stored, errors.Join(failed, err)
 }
 
 func indexOfKey(k []byte) uint64 { return binary.BigEndian.Uint64(k[4:]) }
