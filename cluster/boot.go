@@ -116,6 +116,8 @@ func (n *Node) followControl() {
 		v := n.control.view()
 		n.openShards(v)
 		n.pruneForwards(v)
+		n.followRestore()
+		n.noteKeys(v)
 		n.expelRemoved()
 		for id, rec := range v.Nodes {
 			if !rec.Up {
@@ -142,7 +144,10 @@ func (n *Node) followControl() {
 // acknowledge: the lease is held and the route table is whole (DESIGN.md
 // section 4). On a partial view a message would miss subscribers that nobody
 // else sends it to.
-func (n *Node) mayRoute() bool { return n.lease.held() && n.routes.whole.Load() }
+// While a backup is being restored, no node may.
+func (n *Node) mayRoute() bool {
+	return n.lease.held() && n.routes.whole.Load() && n.control.view().Restore == nil
+}
 
 // serve lets clients in.
 func (n *Node) serve() {

@@ -24,6 +24,8 @@ const (
 	queryMember    byte = 16
 	queryGroup     byte = 17
 	queryTransfer  byte = 18
+	queryKeys      byte = 40
+	queryAudit     byte = 41
 )
 
 // queryTimeout bounds the work for one query on the node that answers it. The
@@ -240,6 +242,16 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 		return n.answerMember(ctx, d.b)
 	case queryGroup, queryTransfer:
 		return n.answerGroup(ctx, q, d)
+	case queryBackupHold, queryBackupCapture, queryBackupRelease, queryBackupRead, queryBackupClose, queryRestoreQuiet, queryRestoreShard, queryRestoreDecide:
+		return n.answerBackup(ctx, q, d)
+	case queryKeys:
+		return n.answerKeys(ctx, d.b)
+	case queryAudit:
+		return n.answerAudit(d.b)
+	case queryVerifyMark, queryVerifyDigest, queryVerifyStored:
+		return n.answerVerify(ctx, q, d)
+	case queryDebug:
+		return n.answerDebug(ctx)
 	default:
 		return n.answerAdmin(ctx, q, d)
 	}

@@ -47,7 +47,13 @@ type Node struct {
 	sys     *sysTopics
 	limits  *limits
 	events  *events
-	kicks   kickBook
+	// What the admin API keeps here.
+	keys      keyWatch
+	auditBook auditBook
+	kicks     kickBook
+	// captures are those of backups, restore is what this node does for one.
+	captures captureBook
+	restore  restorer
 	// incarnation is what the control group gave this process, 0 before.
 	incarnation atomic.Uint64
 	// lanes by shard id; index 0 is unused. Set once, before clients are served.
@@ -115,6 +121,7 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 	n.turns, n.sharers = newShareTurns(), newSharers()
 	n.events = newEvents(n.id, ident.Starts+1, newEventMetrics(cfg.Registerer))
 	n.lg = n.events.tapLog(n.lg)
+	n.loadKeyMark()
 	n.cfg.Session.Events = n.events.sessionEvent
 	n.forwards.Store(&map[string]*forwardTarget{})
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())

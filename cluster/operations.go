@@ -76,6 +76,9 @@ func (c *control) begin(ctx context.Context, l *controlLead, op command.Operatio
 }
 
 func (c *control) cancelOperation(ctx context.Context, l *controlLead, v *state.ControlView, id string) (memberReply, error) {
+	if v.Restore != nil && v.Restore.ID == id {
+		return c.cancelRestore(ctx, l, v.Restore)
+	}
 	op, ok := v.Operation(id)
 	if !ok {
 		return memberReply{}, refuse(GuardNotFound, "there is no operation %s", id)

@@ -85,6 +85,9 @@ func (n *Node) Status(ctx context.Context) Status {
 	if !v.Formed() {
 		s.Reasons = append(s.Reasons, "the cluster is not formed yet: this node waits for the others")
 	}
+	if r := v.Restore; r != nil {
+		s.Reasons = append(s.Reasons, restoreReason(v, r))
+	}
 	s.Healthy = len(s.Reasons) == 0
 	return s
 }
@@ -228,6 +231,7 @@ func (n *Node) ReadyChecks() []Check {
 	}
 	checks = append(checks, n.alarmChecks()...)
 	return append(checks,
+		check("restore", n.control.view().Restore == nil, "a backup is being restored"),
 		check("lease", n.lease.held(), "the lease is not held: no majority of the control group can be reached"),
 		check("routes", missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),
 		check("listeners", n.serving.Load(), "client listeners are not up"),

@@ -67,3 +67,27 @@ func readRestoring(v *ControlView, _, val []byte) error {
 	v.Restore = &r
 	return nil
 }
+
+// ControlRestore is the command that brings a record of the control machine of another cluster back, if it is one that
+// comes back: settings and API keys. rank says in which order they are to be proposed, 0 that it is none: the first key
+// of all must be one that can make others.
+func ControlRestore(k, v []byte) (cmd []byte, rank int) {
+	if len(k) < 2 {
+		return nil, 0
+	}
+	switch k[0] {
+	case keySetting:
+		return command.AppendSet(nil, &command.Set{Setting: command.Setting{Key: string(k[1:]), Value: string(v)}}), 1
+	case keyAPIKey:
+		var key command.APIKey
+		if key.Decode(v) != nil {
+			return nil, 0
+		}
+		rank = 3
+		if key.Role == command.RoleAdmin {
+			rank = 2
+		}
+		return command.AppendPutAPIKey(nil, &command.PutAPIKey{Key: key}), rank
+	}
+	return nil, 0
+}

@@ -1,0 +1,210 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+)
+
+// What a restore asks of the control leader.
+const (
+	restoreBegin    = "begin"
+	restoreProgress = "progress"
+	restoreSet      = "set"
+	restoreOpen     = "open"
+	restoreFail     = "fail"
+	restoreEnd      = "end"
+)
+
+// restoreRequest is a decision that the control leader takes.
+type restoreRequest struct {
+	Do     string `json:"do"`
+	ID     string `json:"id,omitempty"`
+	Backup string `json:"backup,omitempty"`
+	Node   string `json:"node,omitempty"`
+	Done   uint32 `json:"done,omitempty"`
+	Total  uint32 `json:"total,omitempty"`
+	Why    string `json:"why,omitempty"`
+	// Clear: of a failure before anything was brought.
+	Clear    bool     `json:"clear,omitempty"`
+	Commands [][]byte `json:"commands,omitempty"`
+}
+
+// decideRestore puts a decision to the control leader, here or elsewhere.
+func (n *Node) decideRestore(ctx context.Context, req restoreRequest) (memberReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	leader := n.leaderOf(0)
+	switch leader {
+	case "":
+		return memberReply{}, ErrNoLeader
+	case n.id:
+		return n.control.judgeRestore(ctx, req)
+	}
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return memberReply{}, err
+	}
+	resp, err := n.query(ctx, leader, queryRestoreDecide, raw)
+	if err != nil {
+		return memberReply{}, fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
+	}
+	var reply memberReply
+	if err := json.Unmarshal(resp, &reply); err != nil {
+		return memberReply{}, errFrame
+	}
+	if reply.Guard != nil {
+		return memberReply{}, reply.Guard
+	}
+	return reply, nil
+}
+
+func (n *Node) answerRestoreDecide(ctx context.Context, raw []byte) ([]byte, error) {
+	var req restoreRequest
+	if err := json.Unmarshal(raw, &req); err != nil {
+		return nil, errFrame
+	}
+	reply, err := n.control.judgeRestore(ctx, req)
+	var g *GuardError
+	if errors.As(err, &g) {
+		reply, err = memberReply{Guard: g}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(reply)
+}
+
+// judgeRestore decides on the control leader.
+func (c *control) judgeRestore(ctx context.Context, req restoreRequest) (memberReply, error) {
+	l := c.lead.Load()
+	if l == nil {
+		return memberReply{}, fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
+	}
+	if err := c.barrier(ctx); err != nil {
+		return memberReply{}, err
+	}
+	if req.Do == restoreBegin {
+		return c.beginRestore(ctx, l, req)
+	}
+	v := c.view()
+	if v.Restore == nil || v.Restore.ID != req.ID {
+		if req.Do == restoreEnd || req.Do == restoreFail {
+			return memberReply{}, nil // it has ended
+		}
+		return memberReply{}, refuse(GuardConflict, "the restore %s is over", req.ID)
+	}
+	op, known := v.Operation(req.ID)
+	if !known {
+		op = c.newOperation("restore", v.Restore.Node, "", 0)
+		op.ID = req.ID
+	}
+	var cmd []byte
+	switch req.Do {
+	case restoreProgress:
+		op.Progress, op.Done, op.UpdatedAt = "shards are being filled: no node serves clients", min(req.Done, op.Total), c.n.now()
+		cmd = command.AppendPutOperation(nil, &command.PutOperation{Operation: op})
+	case restoreSet:
+		return memberReply{}, c.setRestored(ctx, l, req.Commands)
+	case restoreOpen:
+		op.Progress, op.Done, op.UpdatedAt = "every shard is whole and is opened", op.Total, c.n.now()
+		cmd = command.AppendRestoring(nil, &command.Restoring{ID: req.ID, Phase: command.RestoreOpening})
+		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: op})
+	case restoreFail:
+		op = c.ended(op, command.OperationFailed, "it failed; the cluster serves no clients until the restore is repeated or cancelled")
+		op.Error = req.Why
+		if req.Clear {
+			op.Progress = "it failed; the shards are emptied"
+			cmd = command.AppendRestoring(nil, &command.Restoring{ID: req.ID, Phase: command.RestoreClearing})
+		}
+		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: op})
+	case restoreEnd:
+		cmd = command.AppendRestoring(nil, &command.Restoring{ID: req.ID, Phase: command.RestoreEnded})
+		if op.State == command.OperationRunning {
+			op = c.ended(op, command.OperationDone, "everything is back: clients are served")
+		}
+		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: op})
+	default:
+		return memberReply{}, fmt.Errorf("%w: restore request %q", errFrame, req.Do)
+	}
+	code, err := l.commit(ctx, cmd)
+	if err == nil && code != command.OK && code != command.Duplicate {
+		err = refuse(GuardConflict, "the restore %s is %s by now", req.ID, v.Restore.Phase)
+	}
+	return memberReply{}, err
+}
+
+func (c *control) beginRestore(ctx context.Context, l *controlLead, req restoreRequest) (memberReply, error) {
+	v := c.view()
+	var cmd []byte
+	if r := v.Restore; r != nil {
+		if err := c.n.mayRepeat(v, r); err != nil {
+			return memberReply{}, err
+		}
+		if old, ok := v.Operation(r.ID); ok && old.State == command.OperationRunning {
+			old = c.ended(old, command.OperationFailed, "another attempt took its place")
+			cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: old})
+		}
+	} else if run, ok := v.Running(); ok {
+		return memberReply{}, refuse(GuardBusy, "operation %s (%s of %s) is running: wait for it, or cancel it", run.ID, run.Kind, run.Node)
+	}
+	op := c.newOperation("restore", req.Node, "", req.Total)
+	cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: op})
+	cmd = command.AppendRestoring(cmd, &command.Restoring{ID: op.ID, Phase: command.RestoreStaging, Backup: req.Backup, Node: req.Node})
+	code, err := l.commit(ctx, cmd)
+	switch {
+	case err != nil:
+		return memberReply{}, err
+	case code != command.OK:
+		return memberReply{}, refuse(GuardBusy, "another operation has just begun")
+	}
+	c.n.lg.Info("operation begins", zap.String("event", "restore.begin"), zap.String("op", op.ID), zap.String("kind", op.Kind), zap.String("peer", op.Node))
+	st := operationStatus(&op)
+	return memberReply{Operation: &st}, nil
+}
+
+// setRestored commits settings and keys that came back. One that is refused (a key of the same name is here) stays as it is.
+func (c *control) setRestored(ctx context.Context, l *controlLead, cmds [][]byte) error {
+	for len(cmds) > 0 {
+		var body []byte
+		n := min(len(cmds), maxCommitted)
+		for _, cmd := range cmds[:n] {
+			body = append(body, cmd...)
+		}
+		if code, err := l.commit(ctx, body); err != nil {
+			return err
+		} else if code != command.OK {
+			c.n.lg.Warn("something of the control group was not restored", zap.String("event", "restore.skipped"), zap.Stringer("why", code))
+		}
+		cmds = cmds[n:]
+	}
+	return nil
+}
+
+// cancelRestore gives a restore up: the shards are emptied, then clients are served.
+func (c *control) cancelRestore(ctx context.Context, l *controlLead, r *command.Restoring) (memberReply, error) {
+	if r.Phase != command.RestoreStaging {
+		return memberReply{}, refuse(GuardConflict, "the restore %s is %s and cannot be stopped any more", r.ID, r.Phase)
+	}
+	op, ok := c.view().Operation(r.ID)
+	if !ok {
+		op = c.newOperation("restore", r.Node, "", 0)
+		op.ID = r.ID
+	}
+	op = c.ended(op, command.OperationCancelled, "cancelled by an operator: the shards are emptied")
+	cmd := command.AppendRestoring(nil, &command.Restoring{ID: r.ID, Phase: command.RestoreClearing})
+	code, err := l.commit(ctx, command.AppendPutOperation(cmd, &command.PutOperation{Operation: op}))
+	if err != nil {
+		return memberReply{}, err
+	}
+	if code != command.OK && code != command.Duplicate {
+		return memberReply{}, refuse(GuardConflict, "the restore %s cannot be stopped any more", r.ID)
+	}
+	st := operationStatus(&op)
+	return memberReply{Operation: &st}, nil
+}
