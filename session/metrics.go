@@ -118,6 +118,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.throttled = counter("publish_throttled_total", "Publishes that waited because their client had used up its rate.").WithLabelValues()
 	m.panics = counter("connection_panics_total", "Panics that closed one connection each: every one is a bug.").WithLabelValues()
 	m.resolve(counter, hist)
+	m.begin()
 	if reg != nil {
 		reg.MustRegister(all...)
 	}
@@ -152,6 +153,22 @@ func (m *metrics) resolve(
 	conn := hist("connect_duration_seconds", "From a CONNECT to its CONNACK.", "durable")
 	m.connect = [2]prometheus.Observer{conn.WithLabelValues("false"), conn.WithLabelValues("true")}
 	m.delivery = hist("delivery_duration_seconds", "From the publisher's gateway to the outbox of a client, by wall clocks, QoS 1 and 2.").WithLabelValues()
+}
+
+// begin makes the series of the rare events, so that whoever asks for an increase sees the first one.
+func (m *metrics) begin() {
+	for v, labels := range map[*prometheus.CounterVec][]string{
+		m.takeovers: {"local", "remote"},
+		m.rejected:  {"auth", "client_id", "limit", "malformed", "network", "pending", "refused", "timeout", "unavailable"},
+		m.refused:   {"denied", "disk_low", "inbox_full", "no_leader", "rate_limited", "retained_full", "too_large"},
+	} {
+		for _, l := range labels {
+			v.WithLabelValues(l)
+		}
+	}
+	for k := closeClient; k <= closePanic; k++ {
+		m.closed.WithLabelValues(k.String())
+	}
 }
 
 // typeLabel is the packet type in lower case.
