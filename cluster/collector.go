@@ -19,24 +19,24 @@ func newStateCollector(n *Node) *stateCollector {
 		help   string
 		labels []string
 	}{
-		"sessions":               {"Sessions in shards that this node leads.", []string{"state"}},
-		"subscriptions":          {"Subscriptions in shards that this node leads.", nil},
-		"retained_messages":      {"Retained messages in shards that this node leads.", nil},
-		"retained_bytes":         {"Bytes of retained messages in shards that this node leads.", nil},
-		"inbox_messages":         {"Messages that wait in inboxes of shards that this node leads.", nil},
-		"inbox_bytes":            {"Bytes that wait in inboxes of shards that this node leads.", nil},
-		"lane_queued_bytes":      {"Bytes that wait in the lane to a shard.", []string{"shard"}},
-		"route_feed_behind":      {"Gateways that have not applied the latest routes of a shard led here.", []string{"shard"}},
-		"originated_messages":    {"Wills and released QoS 2 messages that wait for their targets.", nil},
-		"state_hot_bytes":        {"Inbox bytes that this node's replicas keep in memory.", nil},
-		"state_dirty_bytes":      {"State that this node's replicas have not written back.", nil},
-		"inbox_full_sessions":    {"Sessions whose inbox is full, in shards that this node leads.", nil},
-		"route_feed_lag_seconds": {"How long gateways have been without the latest routes of a shard led here.", []string{"shard"}},
-		"shares":                 {"Shared subscriptions in shards that this node leads.", nil},
-		"node_state":             {"1 for the state of this node.", []string{"state"}},
-		"disk_free_bytes":        {"Space that is left for this node's data.", nil},
-		"build_info":             {"1; the labels say what runs.", []string{"version", "commit", "go"}},
-		"awaiting_release_total": {"Inbound QoS 2 messages that wait for PUBREL, in shards that this node leads.", nil},
+		"sessions":                  {"Sessions in shards that this node leads.", []string{"state"}},
+		"subscriptions":             {"Subscriptions in shards that this node leads.", nil},
+		"retained_messages":         {"Retained messages in shards that this node leads.", nil},
+		"retained_bytes":            {"Bytes of retained messages in shards that this node leads.", nil},
+		"inbox_messages":            {"Messages that wait in inboxes of shards that this node leads.", nil},
+		"inbox_bytes":               {"Bytes that wait in inboxes of shards that this node leads.", nil},
+		"lane_queued_bytes":         {"Bytes that wait in the lane to a shard.", []string{"shard"}},
+		"route_feed_behind":         {"Gateways that have not applied the latest routes of a shard led here.", []string{"shard"}},
+		"originated_messages":       {"Wills and released QoS 2 messages that wait for their targets.", nil},
+		"state_hot_bytes":           {"Inbox bytes that this node's replicas keep in memory.", nil},
+		"state_dirty_bytes":         {"State that this node's replicas have not written back.", nil},
+		"inbox_full_sessions":       {"Sessions whose inbox is full, in shards that this node leads.", nil},
+		"route_feed_lag_seconds":    {"How long gateways have been without the latest routes of a shard led here.", []string{"shard"}},
+		"shares":                    {"Shared subscriptions in shards that this node leads.", nil},
+		"node_state":                {"1 for the state of this node.", []string{"state"}},
+		"disk_free_bytes":           {"Space that is left for this node's data.", nil},
+		"build_info":                {"1; the labels say what runs.", []string{"version", "commit", "go"}},
+		"awaiting_release_messages": {"Inbound QoS 2 messages that wait for PUBREL, in shards that this node leads.", nil},
 	} {
 		c.descs[name] = prometheus.NewDesc("flotilla_"+name, d.help, d.labels, nil)
 	}
@@ -68,6 +68,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge("route_feed_behind", float64(l.feed.lag()), shardLabel(r.id))
 		gauge("route_feed_lag_seconds", c.n.sys.met.behind(l).Seconds(), shardLabel(r.id))
 	}
+	c.rare()
 	for _, l := range c.n.allLanes() {
 		gauge("lane_queued_bytes", float64(l.queued()), shardLabel(l.shard))
 	}
@@ -81,11 +82,28 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge("inbox_bytes", float64(led.InboxBytes))
 	gauge("originated_messages", float64(led.Originated))
 	gauge("inbox_full_sessions", float64(led.FullSessions))
-	gauge("awaiting_release_total", float64(led.Inbound))
+	gauge("awaiting_release_messages", float64(led.Inbound))
 	gauge("state_hot_bytes", float64(local.HotBytes))
 	gauge("state_dirty_bytes", float64(local.DirtyBytes))
 	c.n.countStateDrops()
 	c.node(gauge)
+}
+
+// rare makes the series of events that hardly ever happen, so that whoever asks for an increase sees the first one.
+func (c *stateCollector) rare() {
+	n := c.n
+	for _, reason := range []string{reasonInboxFull, reasonRetainedFull, reasonDiskLow, reasonTooLarge, reasonExpired, reasonSessionEnded} {
+		n.countDropped(reason, 0)
+	}
+	for _, l := range n.allLanes() {
+		n.met.laneResends.WithLabelValues(shardLabel(l.shard))
+	}
+	for id := range n.control.view().Nodes {
+		if id != n.id {
+			n.met.forwards.WithLabelValues(id, "ok")
+			n.met.forwards.WithLabelValues(id, "error")
+		}
+	}
 }
 
 func addStats(sum, st *state.Stats) {

@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -63,7 +64,7 @@ func newHostMetrics(h *Host) *hostMetrics {
 		commitIndex: desc("raft_commit_index", "Commit index that this replica knows."),
 		applied:     desc("raft_applied_index", "Index up to which this replica has applied."),
 		replicas:    desc("raft_replicas", "Voters of the group."),
-		tolerance:   desc("raft_failure_tolerance", "Voters that may fail without loss of the majority."),
+		tolerance:   desc("raft_failure_tolerance", "Voters that may fail without loss of the majority; the leader counts only those that answer and have caught up."),
 		logBytes:    desc("raft_log_bytes", "Size of the log."),
 		snapBytes:   desc("raft_snapshot_bytes", "Size of the last snapshot that was sent or received."),
 		flushLag:    desc("state_flush_lag_entries", "Applied entries behind the last snapshot: what a restart may replay."),
@@ -126,13 +127,36 @@ func (m *hostMetrics) collectGroup(ch chan<- prometheus.Metric, g *Group) {
 	gauge(m.commitIndex, float64(st.Commit))
 	gauge(m.applied, float64(st.Applied))
 	gauge(m.replicas, float64(voters))
-	gauge(m.tolerance, float64(max(voters-1, 0)/2))
+	gauge(m.tolerance, float64(tolerance(&st, g.IsLeader(), 2*g.cfg.Heartbeat)))
 	gauge(m.logBytes, float64(st.LogBytes))
 	gauge(m.snapBytes, float64(st.SnapshotBytes))
 	gauge(m.flushLag, float64(st.Applied-min(st.SnapshotIndex, st.Applied)))
 	for _, p := range st.Peers {
 		gauge(m.peerLag, float64(p.LagEntries), p.ID)
 	}
+}
+
+// staleEntries is how far a voter may be behind and still stand in for another.
+const staleEntries = 10_000
+
+// tolerance is how many voters may fail. A follower knows only how many there are; the leader knows who answers, so the
+// lowest figure of all replicas is the true one.
+func tolerance(st *Status, leads bool, silence time.Duration) int {
+	voters, sound := 0, 0
+	answers := map[string]bool{}
+	for _, p := range st.Peers {
+		answers[p.ID] = time.Since(p.LastContact) < silence && p.LagEntries < staleEntries
+	}
+	for _, mb := range st.Members {
+		if !mb.Voter {
+			continue
+		}
+		voters++
+		if alive, peer := answers[mb.ID]; alive || !peer || !leads {
+			sound++
+		}
+	}
+	return max(sound-(voters/2+1), 0)
 }
 
 func truth(b bool) float64 {
