@@ -18,6 +18,7 @@ type fakeNode struct {
 	subs     []client.Subscription
 	retained []client.Retained
 	err      error
+	fakeKeys
 	fakeObserver
 
 	asked     []Query

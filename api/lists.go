@@ -44,8 +44,8 @@ type retainedInput struct {
 }
 
 type oneInput struct {
-	ID          string `path:"id" maxLength:"65535"`
-	Consistency string `query:"consistency" enum:"linearizable,stale" default:"linearizable"`
+	ID string `path:"id" maxLength:"65535"`
+	ObjectParams
 }
 
 func (s *Server) listRoutes(a huma.API) {

@@ -116,7 +116,10 @@ func (s *Server) memberRoutes(a huma.API) {
 			return struct{}{}, s.opt.Node.TransferLeader(ctx, in.ID, in.Body.To)
 		})
 	answer(s, a, operation("list-operations", "/operations", "Operations, newest first"),
-		func(_ context.Context, in *ListParams) (client.List[client.Operation], error) {
+		func(ctx context.Context, in *ListParams) (client.List[client.Operation], error) {
+			if err := s.synced(ctx, in.Consistency); err != nil {
+				return client.List[client.Operation]{}, err
+			}
 			return slicePage("operations", filled(s.opt.Node.Operations()), &in.PageParams)
 		})
 	answer(s, a, operation("get-operation", "/operations/{id}", "One operation", 404), s.operation)
@@ -125,7 +128,10 @@ func (s *Server) memberRoutes(a huma.API) {
 			return s.opt.Node.CancelOperation(ctx, in.ID)
 		})
 	answer(s, a, operation("list-join-tokens", "/join-tokens", "Join tokens, without their secrets"),
-		func(_ context.Context, in *ListParams) (client.List[client.JoinToken], error) {
+		func(ctx context.Context, in *ListParams) (client.List[client.JoinToken], error) {
+			if err := s.synced(ctx, in.Consistency); err != nil {
+				return client.List[client.JoinToken]{}, err
+			}
 			return slicePage("join-tokens", filled(s.opt.Node.Tokens()), &in.PageParams)
 		})
 	answer(s, a, verb("create-join-token", http.MethodPost, "/join-tokens", "Make a join token; its secret is shown this once", 422),
@@ -157,7 +163,10 @@ func change[I any](s *Server, a huma.API, id, method, path, summary string, fn f
 	})
 }
 
-func (s *Server) operation(_ context.Context, in *byID) (client.Operation, error) {
+func (s *Server) operation(ctx context.Context, in *oneInput) (client.Operation, error) {
+	if err := s.synced(ctx, in.Consistency); err != nil {
+		return client.Operation{}, err
+	}
 	for _, o := range s.opt.Node.Operations() {
 		if o.ID == in.ID {
 			return o, nil

@@ -18,6 +18,10 @@ type Node interface {
 	Publisher
 	Operator
 	Membership
+	KeyStore
+	KeyAdmin
+	Auditor
+	Consistent
 	Observer
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -32,6 +33,9 @@ func (s *Server) routes() error {
 	s.messageRoutes(a)
 	s.memberRoutes(a)
 	s.observeRoutes(a)
+	s.keyRoutes(a)
+	s.auditRoutes(a)
+	s.actions = actionsOf(a.OpenAPI())
 
 	schemas := a.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own error body is never sent
@@ -58,8 +62,21 @@ func documentProblems(o *huma.OpenAPI, op *huma.Operation) {
 func operation(id, path, summary string, errs ...int) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: base + path, Summary: summary,
-		Errors: append(errs, 503),
+		Errors: append(errs, 401, 403, 422, 429, 503),
 	}
+}
+
+// actionsOf are the operation ids by the pattern of their route.
+func actionsOf(o *huma.OpenAPI) map[string]string {
+	out := map[string]string{}
+	for path, item := range o.Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {
+			if op != nil {
+				out[op.Method+" "+path] = op.OperationID
+			}
+		}
+	}
+	return out
 }
 
 // body is an answer without headers of its own.
@@ -71,12 +88,26 @@ func answer[I, O any](s *Server, a huma.API, op huma.Operation, fn func(context.
 	if op.OperationID == "get-status" {
 		limit = statusTimeout
 	}
+	reads := op.Method == http.MethodGet
+	single := reads && strings.HasSuffix(op.Path, "}")
 	huma.Register(a, op, func(ctx context.Context, in *I) (*body[O], error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		out, err := fn(ctx, in)
+		ex := exchangeOf(ctx)
+		err := checkFields[O](ex.fields)
+		var before map[uint32]uint64
+		var out O
+		if err == nil {
+			if single {
+				before = s.opt.Node.Positions()
+			}
+			out, err = fn(ctx, in)
+		}
 		if err != nil {
 			return nil, s.problemFor(op.OperationID, err)
+		}
+		if reads {
+			s.describe(ex, single, before, out)
 		}
 		return &body[O]{out}, nil
 	})
@@ -126,14 +157,23 @@ func filled[T any](list []T) []T {
 type PageParams struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"The most items wanted."`
 	Cursor string `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
+	Fields string `query:"fields" maxLength:"4096" doc:"Only these members of each item, separated by commas."`
+}
+
+// ObjectParams are what every single object takes; exported as PageParams is.
+type ObjectParams struct {
+	Consistency string `query:"consistency" enum:"linearizable,stale" default:"linearizable" doc:"stale is answered by this node alone, without a majority."`
+	Fields      string `query:"fields" maxLength:"4096" doc:"Only these members, separated by commas."`
 }
 
 type idInput struct {
 	ID string `path:"id" maxLength:"65535"`
+	ObjectParams
 }
 
 type groupInput struct {
 	ID uint32 `path:"id"`
+	ObjectParams
 }
 
 func (s *Server) nodes(ctx context.Context, in *ListParams) (client.List[client.Node], error) {

@@ -19,8 +19,12 @@ type Options struct {
 	NodeID string
 	// Version stands in the OpenAPI document.
 	Version string
+	// Access says who may use the API.
+	Access Access
 	// Gatherer is what /metrics shows. Nil: no /metrics.
 	Gatherer prometheus.Gatherer
+	// Registerer takes the metrics of the API itself. Nil: none.
+	Registerer prometheus.Registerer
 	// Logger gets failures of the node. Nil: none.
 	Logger *zap.Logger
 }
@@ -38,17 +42,23 @@ const (
 type Server struct {
 	opt  Options
 	lg   *zap.Logger
-	mux  *http.ServeMux
+	mux  *routeMux
 	http http.Server
 	spec []byte // the OpenAPI document
+	gate *gate
+	// rows and actions by the pattern of a route: who may call it, and its operation id.
+	rows    map[string]accessRow
+	actions map[string]string
+	answers *answers
 }
 
 // NewServer builds the routes. It neither listens nor starts a goroutine.
 func NewServer(opt Options) (*Server, error) {
-	s := &Server{opt: opt, lg: opt.Logger, mux: http.NewServeMux()}
+	s := &Server{opt: opt, lg: opt.Logger, mux: &routeMux{ServeMux: http.NewServeMux()}, answers: newAnswers(time.Now)}
 	if s.lg == nil {
 		s.lg = zap.NewNop()
 	}
+	s.gate = &gate{access: opt.Access, keys: opt.Node, lg: s.lg, metrics: newMetrics(opt.Registerer), failures: newFailures(time.Now), now: time.Now}
 	if err := s.routes(); err != nil {
 		return nil, err
 	}
@@ -60,6 +70,10 @@ func NewServer(opt Options) (*Server, error) {
 	}
 	s.mux.HandleFunc("GET /openapi.json", s.openAPI)
 	s.debugRoutes()
+	var err error
+	if s.rows, err = accessRows(s.mux.patterns); err != nil {
+		return nil, err
+	}
 	s.http = http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
@@ -93,31 +107,6 @@ func (s *Server) Handler() http.Handler {
 	return protection.Handler(http.HandlerFunc(s.route))
 }
 
-// route sends a request to its handler, and answers what has none with a
-// problem, which the mux cannot do.
-func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	defer s.recovered(w, r)
-	if !hostAllowed(r) {
-		s.writeProblem(w, r, newProblem(403, "forbidden", "on loopback the Host of a request must be an IP address or localhost"))
-		return
-	}
-	h, pattern := s.mux.Handler(r)
-	if pattern != "" {
-		s.mux.ServeHTTP(w, r)
-		return
-	}
-	probe := &statusProbe{header: http.Header{}}
-	h.ServeHTTP(probe, r)
-	p := newProblem(404, codeOf(404), "there is nothing at this path")
-	p.Hints = []string{"the paths are listed in /openapi.json"}
-	if probe.status == http.StatusMethodNotAllowed {
-		allow := probe.header.Get("Allow")
-		w.Header().Set("Allow", allow)
-		p = newProblem(405, codeOf(405), "this path takes "+allow)
-	}
-	s.writeProblem(w, r, p)
-}
-
 // recovered turns a panic of a handler into a 500: a mistake in a list must not
 // look like a node that is gone.
 func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
@@ -130,60 +119,13 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	s.writeProblem(w, r, p)
 }
 
-// statusProbe records what the mux would have answered.
-type statusProbe struct {
-	header http.Header
-	status int
-}
-
-func (p *statusProbe) Header() http.Header { return p.header }
-
-func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
-
-func (p *statusProbe) WriteHeader(status int) { p.status = status }
-
-// hostAllowed refuses names on loopback: a web page whose name was made to
-// point at 127.0.0.1 must not read the API of a node (DNS rebinding).
-func hostAllowed(r *http.Request) bool {
-	if !onLoopback(r) {
-		return true
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
-		host = host[1 : n-1]
-	}
-	return host == "localhost" || net.ParseIP(host) != nil
-}
-
-// onLoopback says whether the request came to a loopback address.
-func onLoopback(r *http.Request) bool {
-	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return false
-	}
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
-}
-
-// debugRoutes serves the profiler, on loopback only.
+// debugRoutes serves the profiler, to administrators only.
 func (s *Server) debugRoutes() {
-	guard := func(h http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if !onLoopback(r) {
-				s.writeProblem(w, r, newProblem(403, "forbidden", "the profiler is open on loopback only"))
-				return
-			}
-			h(w, r)
-		}
-	}
-	s.mux.HandleFunc("GET /debug/pprof/", guard(pprof.Index))
-	s.mux.HandleFunc("GET /debug/pprof/cmdline", guard(pprof.Cmdline))
-	s.mux.HandleFunc("GET /debug/pprof/profile", guard(pprof.Profile))
-	s.mux.HandleFunc("GET /debug/pprof/symbol", guard(pprof.Symbol))
-	s.mux.HandleFunc("GET /debug/pprof/trace", guard(pprof.Trace))
+	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	s.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	s.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {

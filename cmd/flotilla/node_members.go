@@ -102,6 +102,8 @@ func memberError(err error) error {
 		status = http.StatusUnprocessableEntity
 	case cluster.GuardForbidden:
 		status = http.StatusForbidden
+	case cluster.GuardLimit:
+		status = http.StatusTooManyRequests
 	}
 	return &api.GuardError{Code: g.Code, Detail: g.Detail, Status: status}
 }

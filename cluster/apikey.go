@@ -1,0 +1,282 @@
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
+)
+
+// API keys live in the control group. Any node takes a change, the control
+// leader commits it; every node finds keys in its own applied state, so that
+// operators get in without a majority, too.
+
+// keysMark is a file in the data directory that says: there are API keys. While
+// a node that starts has not heard of the cluster yet, it is what keeps the API
+// closed that was closed before.
+const keysMark = "apikeys.json"
+
+// GuardLimit is the code of a GuardError for what there may be only so many of.
+const GuardLimit = "limit-exceeded"
+
+// keyWatch keeps the mark in line with the control group.
+type keyWatch struct {
+	marked   atomic.Bool // the file is there
+	clearing atomic.Bool // somebody makes sure that there are no keys
+}
+
+// loadKeyMark reads the mark at the start.
+func (n *Node) loadKeyMark() {
+	_, err := os.Stat(n.keysMarkPath())
+	n.keys.marked.Store(!errors.Is(err, fs.ErrNotExist)) // what cannot be read may be there
+}
+
+func (n *Node) keysMarkPath() string { return filepath.Join(n.cfg.DataDir, keysMark) }
+
+// noteKeys runs with every change of the control group.
+func (n *Node) noteKeys(v *state.ControlView) {
+	switch has := len(v.APIKeys) > 0; {
+	case has && !n.keys.marked.Load():
+		n.keys.marked.Store(true)
+		n.writeKeyMark()
+	case !has && v.Formed() && n.keys.marked.Load() && n.keys.clearing.CompareAndSwap(false, true):
+		n.spawn(func() {
+			defer n.keys.clearing.Store(false)
+			n.clearKeyMark()
+		})
+	}
+}
+
+func (n *Node) writeKeyMark() {
+	f, err := os.OpenFile(n.keysMarkPath(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err == nil {
+		_, err = f.WriteString("{\"api_keys\": true}\n")
+		err = errors.Join(err, f.Sync(), f.Close(), syncDir(n.cfg.DataDir))
+	}
+	if err != nil {
+		n.lg.Warn("it is not noted that there are API keys: a restart without a majority would not know", zap.Error(err))
+	}
+}
+
+// clearKeyMark removes the mark once it is sure that there is no key: what this
+// node has applied may be old.
+func (n *Node) clearKeyMark() {
+	if err := n.control.barrier(n.ctx); err != nil || len(n.control.view().APIKeys) > 0 {
+		return // the next change, or the next second, tries again
+	}
+	if err := os.Remove(n.keysMarkPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.lg.Warn("the note that there are API keys stays", zap.Error(err))
+		return
+	}
+	n.keys.marked.Store(false)
+}
+
+// APIKeysInUse says that there is an API key, or that this node cannot rule it out.
+func (n *Node) APIKeysInUse() bool {
+	return n.keys.marked.Load() || len(n.control.view().APIKeys) > 0
+}
+
+// APIKey finds a key by its id in what this node has applied. The record is
+// shared: it must not be changed.
+func (n *Node) APIKey(id string) (*command.APIKey, bool) {
+	k, ok := n.control.view().APIKeys[id]
+	return k, ok
+}
+
+// APIKeys are the keys that this node has applied, in the order of their ids.
+func (n *Node) APIKeys() []*command.APIKey {
+	v := n.control.view()
+	out := make([]*command.APIKey, 0, len(v.APIKeys))
+	for _, id := range sortedKeys(v.APIKeys) {
+		out = append(out, v.APIKeys[id])
+	}
+	return out
+}
+
+// keyRequest is what one node asks the control leader: one of the two is set.
+type keyRequest struct {
+	Put  *command.APIKey `json:"put,omitempty"`
+	Drop string          `json:"drop,omitempty"`
+}
+
+// keyReply is the answer.
+type keyReply struct {
+	Guard *GuardError `json:"guard,omitempty"`
+}
+
+// CreateAPIKey commits a key. Only the SHA-256 of the secret leaves this
+// function.
+func (n *Node) CreateAPIKey(ctx context.Context, k command.APIKey, secret string, ttl time.Duration) (command.APIKey, error) {
+	sum := sha256.Sum256([]byte(secret))
+	k.Hash, k.CreatedAt = sum[:], n.now()
+	if ttl > 0 {
+		k.ExpiresAt = k.CreatedAt + ttl.Milliseconds()
+	}
+	if err := n.askKeys(ctx, keyRequest{Put: &k}); err != nil {
+		return command.APIKey{}, err
+	}
+	// Here at least the key works when its maker has it.
+	_ = n.settles(ctx, func() bool { _, ok := n.APIKey(k.ID); return ok })
+	return k, nil
+}
+
+// DropAPIKey takes a key back, by its id or its name.
+func (n *Node) DropAPIKey(ctx context.Context, id string) error {
+	if err := n.askKeys(ctx, keyRequest{Drop: id}); err != nil {
+		return err
+	}
+	_ = n.settles(ctx, func() bool { _, ok := n.APIKey(id); return !ok })
+	return nil
+}
+
+// settles waits a moment for this node to apply what the leader has committed.
+func (n *Node) settles(ctx context.Context, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Raft.Heartbeat)
+	defer cancel()
+	tick := time.NewTicker(bootPoll / 4)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-n.ctx.Done():
+			return ErrStopped
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// askKeys puts a question to the control leader, here or elsewhere.
+func (n *Node) askKeys(ctx context.Context, req keyRequest) error {
+	leader := n.leaderOf(0)
+	switch leader {
+	case "":
+		return ErrNoLeader
+	case n.id:
+		return n.control.judgeKey(ctx, &req)
+	}
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	resp, err := n.query(ctx, leader, queryKeys, raw)
+	if err != nil {
+		return fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
+	}
+	var reply keyReply
+	if err := json.Unmarshal(resp, &reply); err != nil {
+		return errFrame
+	}
+	if reply.Guard != nil {
+		return reply.Guard
+	}
+	return nil
+}
+
+// answerKeys is the control leader's side of askKeys.
+func (n *Node) answerKeys(ctx context.Context, raw []byte) ([]byte, error) {
+	var req keyRequest
+	if err := json.Unmarshal(raw, &req); err != nil {
+		return nil, errFrame
+	}
+	var reply keyReply
+	err := n.control.judgeKey(ctx, &req)
+	if err != nil && !errors.As(err, &reply.Guard) {
+		return nil, err
+	}
+	return json.Marshal(reply)
+}
+
+// judgeKey decides on the control leader.
+func (c *control) judgeKey(ctx context.Context, req *keyRequest) error {
+	l := c.lead.Load()
+	if l == nil {
+		return fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
+	}
+	if err := c.barrier(ctx); err != nil {
+		return err
+	}
+	if req.Put != nil {
+		code, err := l.commit(ctx, command.AppendPutAPIKey(nil, &command.PutAPIKey{Key: *req.Put}))
+		if err != nil {
+			return err
+		}
+		return refusedKey(code, req.Put)
+	}
+	id := req.Drop
+	if v := c.view(); v.APIKeys[id] == nil {
+		for _, k := range v.APIKeys {
+			if k.Name == id {
+				id = k.ID
+			}
+		}
+	}
+	code, err := l.commit(ctx, command.AppendDropAPIKey(nil, &command.DropAPIKey{ID: strings.Clone(id)}))
+	switch {
+	case err != nil:
+		return err
+	case code == command.NoMatch:
+		return refuse(GuardNotFound, "there is no API key %s", req.Drop)
+	case code == command.Denied:
+		return refuse(GuardConflict, "API key %s is the last one of an administrator: make another first (flotilla apikey add NAME --role admin), or take back the others before it", req.Drop)
+	}
+	return nil
+}
+
+func refusedKey(code command.ResultCode, k *command.APIKey) error {
+	switch code {
+	case command.OK:
+		return nil
+	case command.Duplicate:
+		return refuse(GuardConflict, "there is an API key named %s: take another name, or take that one back first (flotilla apikey rm %s)", k.Name, k.Name)
+	case command.Full:
+		return refuse(GuardLimit, "there are too many API keys: take back those that nobody uses")
+	case command.Denied:
+		return refuse(GuardConflict, "the first API key must have the role admin, no scope, and not have expired: from then on a key is needed, also on loopback")
+	default:
+		return refuse(GuardInvalid, "the API key could not be stored: %s", code)
+	}
+}
+
+// Synced returns once this node has applied what was committed in the control
+// group before the call.
+func (n *Node) Synced(ctx context.Context) error {
+	if err := n.control.barrier(ctx); err != nil {
+		return fmt.Errorf("%w: the control group: %w", ErrNoLeader, err)
+	}
+	return nil
+}
+
+// Staleness is how long ago this node last heard of the control group's leader,
+// negative if it never did.
+func (n *Node) Staleness() time.Duration {
+	if l := n.control.lead.Load(); l != nil {
+		return 0
+	}
+	return n.lease.age()
+}
+
+// Positions are the indexes that the replicas of this node have applied, by group.
+func (n *Node) Positions() map[uint32]uint64 {
+	out := map[uint32]uint64{}
+	if n.control.group.Load() != nil {
+		out[0] = n.control.mach.Applied()
+	}
+	for _, r := range n.allReplicas() {
+		out[r.id] = r.mach.Applied()
+	}
+	return out
+}
