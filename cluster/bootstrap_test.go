@@ -20,16 +20,19 @@ type formingNodes struct {
 	servers map[string]*helloServer // by address; nil = unreachable
 }
 
-func (f *formingNodes) dial(ctx context.Context, addr string) (net.Conn, error) {
-	f.mu.Lock()
-	h := f.servers[addr]
-	f.mu.Unlock()
-	if h == nil {
-		return nil, errors.New("connection refused")
+// from dials as a node.
+func (f *formingNodes) from(id string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		f.mu.Lock()
+		h := f.servers[addr]
+		f.mu.Unlock()
+		if h == nil {
+			return nil, errors.New("connection refused")
+		}
+		near, far := net.Pipe()
+		go h.serve(far, id)
+		return near, ctx.Err()
 	}
-	near, far := net.Pipe()
-	go h.serve(far)
-	return near, ctx.Err()
 }
 
 func (f *formingNodes) node(t *testing.T, dir, id string, expect int, join []string) (*formation, *helloServer) {
@@ -39,7 +42,7 @@ func (f *formingNodes) node(t *testing.T, dir, id string, expect int, join []str
 		t.Fatal(err)
 	}
 	self := member{ID: id, Addr: id + ":7400", Roles: []string{RoleStore}}
-	fm := &formation{cfg: &Config{DataDir: dir, BootstrapExpect: expect, Join: join}, id: ident, self: self, lg: zap.NewNop(), dial: f.dial}
+	fm := &formation{cfg: &Config{DataDir: dir, BootstrapExpect: expect, Join: join}, id: ident, self: self, lg: zap.NewNop(), dial: f.from(ident.NodeID)}
 	h := new(helloServer)
 	h.set(fm.hello())
 	f.mu.Lock()
@@ -170,5 +173,25 @@ func TestIdentityRefusals_I25(t *testing.T) {
 	}
 	if id, err := loadIdentity(t.TempDir(), ""); err != nil || id.NodeID == "" {
 		t.Fatalf("an empty directory gave %v, %v", id, err)
+	}
+}
+
+// Whoever the port let in joins as that node and no other: a certificate for one says nothing for the next.
+func TestHelloOfAnotherNodeIsNotAnswered(t *testing.T) {
+	f := &formingNodes{servers: map[string]*helloServer{}}
+	_, h := f.node(t, t.TempDir(), "n1", 1, nil)
+	asked := 0
+	h.admit = func(*hello) hello { asked++; return hello{Self: member{ID: "n1"}} }
+	for from, want := range map[string]int{"n9": 0, "n2": 1} {
+		asked = 0
+		conn, err := f.from(from)(t.Context(), "n1:7400")
+		if err != nil {
+			t.Fatal(err)
+		}
+		say := &formation{dial: func(context.Context, string) (net.Conn, error) { return conn, nil }}
+		_, err = say.say(t.Context(), "n1:7400", hello{Self: member{ID: "n2"}, Joining: true})
+		if (err == nil) != (want == 1) || asked != want {
+			t.Errorf("a connection of %s: %v, asked %d times", from, err, asked)
+		}
 	}
 }
