@@ -83,7 +83,7 @@ func (w *walker) deliver(d *Event) {
 	}
 	w.packetID(ci, pi, d)
 	key := receptionKey{ci, pi}
-	ordered := w.x.own(ci, d.Topic)
+	ordered := w.x.own(ci, d.Topic) && !p.will // wills fire when connections end, in no order that is promised
 	rec := w.seen[key]
 	if rec == nil {
 		w.seen[key] = &reception{first: d, last: d, count: 1}

@@ -32,6 +32,8 @@ type client struct {
 	clean    bool                            // the next CONNECT asks for a clean start
 	// transient: the session ends with each connection.
 	transient bool
+	// forgets: each connection has a state of its own, so that two may live at a time.
+	forgets bool
 	// edit, if set, may change a CONNECT and what the history says of it.
 	edit func(ev *checker.Event, c *mqtt.Connect)
 	// bye is the connection over which DISCONNECT 0x00 was sent.
@@ -57,6 +59,9 @@ func (c *client) dial(ctx context.Context, node string) (*mqttc.Client, error) {
 	conn, expiry := c.conn, uint32(checker.Never)
 	if c.transient {
 		c.session, c.clean, expiry = mqttc.NewSession(), true, 0
+	}
+	if c.forgets {
+		c.session = mqttc.NewSession()
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()

@@ -194,7 +194,7 @@ func TestSnapshots(t *testing.T) {
 		l.subs = []*subscriber{w.newSubscriber("s", "t/#", 2)}
 		var acks atomic.Int32
 		for qos := byte(1); qos <= 2; qos++ {
-			p := w.newPublisher(topicName("p", qos), topicName("t", qos), qos, 4*time.Millisecond)
+			p := w.newPublisher(topicName("p", qos), topicName("t", qos), qos, 8*time.Millisecond)
 			p.answered = func() { acks.Add(1) }
 			l.pubs = append(l.pubs, p)
 		}
@@ -219,6 +219,10 @@ func TestSnapshots(t *testing.T) {
 			t.Error(err)
 		}
 		more(50)
+		// What was restored must be what the others have, before a restart reads it from the disk again.
+		if err := w.Equal(); err != nil {
+			t.Error(err)
+		}
 		w.lightsOut()
 		w.wg.Wait()
 		more(200)

@@ -96,6 +96,8 @@ type subscriber struct {
 	filter string
 	qos    byte
 	ready  chan struct{} // closed after the first SUBACK
+	// twin: it comes back before its last connection has ended, which goes on reading and acknowledging until it is closed.
+	twin bool
 }
 
 func (w *World) newSubscriber(name, filter string, qos byte) *subscriber {
@@ -120,15 +122,22 @@ func (s *subscriber) run(settle, stop <-chan struct{}) {
 			subscribed = true
 			close(s.ready)
 		}
-		if s.stay(mc, settle, stop) {
+		over, taken := s.stay(mc, settle, stop)
+		switch {
+		case over:
+			s.end(mc)
 			return
+		case taken:
+			time.AfterFunc(2*leaseLost, func() { _ = mc.Close() }) // the server does so before, if it can
+		default:
+			s.end(mc)
 		}
 	}
 }
 
-// stay reads for a while, and now and then sends a fence; it tells whether the end has come.
-func (s *subscriber) stay(mc *mqttc.Client, settle, stop <-chan struct{}) bool {
-	defer s.end(mc)
+// stay reads for a while, and now and then sends a fence; it tells whether the end has come, or another connection is to take
+// this one over.
+func (s *subscriber) stay(mc *mqttc.Client, settle, stop <-chan struct{}) (over, taken bool) {
 	life := time.NewTimer(s.between(300*time.Millisecond, 5*time.Second))
 	defer life.Stop()
 	fence := time.NewTicker(700 * time.Millisecond)
@@ -136,18 +145,18 @@ func (s *subscriber) stay(mc *mqttc.Client, settle, stop <-chan struct{}) bool {
 	for {
 		select {
 		case <-mc.Done():
-			return false
+			return false, false
 		case <-stop:
-			return true
+			return true, false
 		case <-life.C:
 			select {
 			case <-settle:
 			default:
-				return false
+				return false, s.twin && s.rng.IntN(2) == 0
 			}
 		case <-fence.C:
 			if !s.subscribe(mc, s.filter, s.qos) {
-				return false
+				return false, false
 			}
 		}
 	}

@@ -49,6 +49,7 @@ func NewWorkload(w *World) *Workload {
 		}
 	}
 	l.subs = []*subscriber{w.newSubscriber("s-all", "q/#", 2), w.newSubscriber("s-two", "q/2/+", 2), w.newSubscriber("s-one", "q/+/p1-1", 1)}
+	l.subs[1].twin, l.subs[1].forgets = true, true
 	l.subs = append(l.subs, w.newCrew()...)
 	l.subs = append(l.subs, w.newSubscriber("s-will", willFilter, 2))
 	l.probers = []*prober{w.newProber("probe")}
