@@ -106,7 +106,7 @@ func (c *control) onLeader(leading bool, term uint64) {
 			g = c.group.Load()
 		}
 	}
-	c.n.lg.Info("leads a group", zap.String("event", "raft.leader_elected"), zap.Uint32("group", 0), zap.Uint64("term", term))
+	c.n.lg.Debug("leads the control group", zap.Uint32("group", 0), zap.Uint64("term", term))
 	ctx, cancel := context.WithCancel(c.n.ctx)
 	l := &controlLead{merge: newMerger(c.n.id, g, c.n.now, c.n.cfg.Raft.EntryMax), cancel: cancel, done: make(chan struct{})}
 	c.book.restart(upNodes(c.view()), time.Now())

@@ -154,12 +154,12 @@ func (n *Node) ledShards() []*lead {
 func (n *Node) onShardLeader(r *shardReplica, leading bool, term uint64) {
 	if old := n.leads[r.id].Swap(nil); old != nil {
 		old.stop()
-		n.lg.Info("leads the group no more", zap.String("event", "raft.leadership_lost"), zap.Uint32("group", r.id), zap.Uint64("term", old.term))
+		n.lg.Debug("leads the shard no more", zap.Uint32("group", r.id), zap.Uint64("term", old.term))
 	}
 	if !leading || n.ctx.Err() != nil || r.group == nil {
 		return
 	}
-	n.lg.Info("leads a group", zap.String("event", "raft.leader_elected"), zap.Uint32("group", r.id), zap.Uint64("term", term))
+	n.lg.Debug("leads a shard", zap.Uint32("group", r.id), zap.Uint64("term", term))
 	l := n.startLead(r, term)
 	n.leads[r.id].Store(l)
 	l.origins.kick() // what was applied between the two told nobody

@@ -154,12 +154,12 @@ func (c *control) guardControl(v *state.ControlView, id string) error {
 // planBalance shows what the placement is on its way to.
 func (c *control) planBalance(v *state.ControlView) memberReply {
 	moves := (&placer{v: v, lost: c.lost.now(v)}).plan()
-	st := OperationStatus{Kind: "rebalance", State: command.OperationDone.String(), Total: uint32(len(moves))}
+	st := OperationStatus{Kind: opRebalance, State: command.OperationDone.String(), Total: uint32(len(moves))}
 	if len(moves) == 0 {
 		st.Progress = "replicas are where they should be"
 		return memberReply{Operation: &st}
 	}
-	st.State, st.Progress = command.OperationRunning.String(), fmt.Sprintf("%d steps to go, one at a time, by themselves", len(moves))
+	st.State, st.Progress = "", fmt.Sprintf("%d steps to go, one at a time", len(moves))
 	for _, m := range moves {
 		if m.add != "" {
 			st.Warnings = append(st.Warnings, fmt.Sprintf("shard %d: add a replica on %s: it %s", m.shard, m.add, m.why))

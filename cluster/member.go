@@ -228,7 +228,7 @@ func (c *control) changeMember(ctx context.Context, l *controlLead, req memberRe
 	case memberCancel:
 		return c.cancelOperation(ctx, l, v, req.ID)
 	case memberRebalance:
-		return c.planBalance(v), nil
+		return c.rebalance(ctx, l, v, req.DryRun)
 	}
 	rec := v.Nodes[req.Node]
 	if rec == nil || rec.State == command.NodeRemoved && req.Do != memberRemove {

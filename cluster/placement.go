@@ -29,6 +29,8 @@ type placer struct {
 	lost map[string]bool
 	// prefer takes what a leaving node has, if it can: node replace.
 	prefer string
+	// paused: nothing is moved only to spread replicas evenly.
+	paused bool
 }
 
 // hosts says that a node may get new replicas.
@@ -74,6 +76,9 @@ func (p *placer) next() (move, bool) {
 		if m, ok := p.trim(shard, counts); ok {
 			return m, true
 		}
+	}
+	if p.paused {
+		return move{}, false
 	}
 	return p.balance(shards, counts)
 }

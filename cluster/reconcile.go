@@ -92,7 +92,7 @@ func (r *reconciler) round(ctx context.Context, v *state.ControlView) {
 	r.controlMembers(ctx, g, v)
 	r.joining(ctx, v)
 	lost := r.c.lost.now(v)
-	p := &placer{v: v, lost: lost}
+	p := &placer{v: v, lost: lost, paused: balancePaused(v)}
 	if run, ok := v.Running(); ok {
 		p.prefer = run.Other
 	}
@@ -105,6 +105,7 @@ func (r *reconciler) round(ctx context.Context, v *state.ControlView) {
 		r.place(ctx, v, m)
 	}
 	r.finish(ctx, g, v, moving)
+	r.rebalancing(ctx, v, p, moving)
 	if !moving && time.Since(r.leaders) > leadersEvery {
 		r.leaders = time.Now()
 		r.spreadLeaders(ctx, v)

@@ -122,7 +122,7 @@ func (c *Client) stream(ctx context.Context, endpoint string, q *EventQuery, ope
 	if len(v) > 0 {
 		target += "?" + v.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	req, err := c.newRequest(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return err
 	}

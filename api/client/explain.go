@@ -12,7 +12,7 @@ type TopicExplanation struct {
 	Nodes   []string           `json:"nodes" nullable:"false" doc:"Nodes with connected subscribers."`
 	Shares  []ExplainedShare   `json:"shares" nullable:"false"`
 	Durable int                `json:"durable_sessions" doc:"Durable sessions whose inbox gets a QoS 1 or 2 publish."`
-	Keeps   *ExplainedRetained `json:"retained" nullable:"true" doc:"The retained message, or null."`
+	Keeps   *ExplainedRetained `json:"retained,omitempty" doc:"The retained message; absent if there is none."`
 	Limits  map[string]string  `json:"limits" doc:"Settings that bound a publish."`
 	Refused []string           `json:"refused" nullable:"false" doc:"Why this node would not acknowledge a publish now; empty if it would."`
 }
@@ -58,11 +58,11 @@ type ClientExplanation struct {
 	Shard    uint32      `json:"shard"`
 	Leader   *string     `json:"leader" nullable:"true"`
 	Replicas []string    `json:"replicas" nullable:"false"`
-	Session  *Session    `json:"session" nullable:"true" doc:"Null if there is none."`
-	Client   *ClientInfo `json:"client" nullable:"true" doc:"The connection, or null."`
+	Session  *Session    `json:"session,omitempty" doc:"Absent if there is none."`
+	Client   *ClientInfo `json:"client,omitempty" doc:"The connection; absent if there is none."`
 	Full     bool        `json:"inbox_full"`
 	Room     int         `json:"room" doc:"How many more messages it may be sent before it acknowledges one; -1 if it is not connected."`
 	Replays  []string    `json:"pending_replays" nullable:"false" doc:"Filters whose retained messages are still to come."`
-	Last     *Event      `json:"last_event" nullable:"true" doc:"The newest event of the client that a node remembers: the reason of the last disconnect is there."`
+	Last     *Event      `json:"last_event,omitempty" doc:"The newest event of the client that a node remembers: the reason of the last disconnect is there."`
 	Reasons  []string    `json:"reasons" nullable:"false" doc:"Sentences: connected or why not, what holds messages back."`
 }

@@ -310,8 +310,8 @@ func (a *app) placementCommands() []*cli.Command {
 			}),
 		},
 		{
-			Name: "rebalance", Usage: "show how replicas are on their way to be spread evenly", Flags: append(commonFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show the steps only"}),
-			Description: "Replicas move by themselves, one at a time, whenever nodes come and go; this shows the steps that are left.",
+			Name: "rebalance", Usage: "spread replicas evenly, one step at a time", Flags: changeFlags(),
+			Description: "Replicas move by themselves, one at a time, whenever nodes come and go. This shows the steps that are left, as an operation\nthat can be watched. When it is cancelled, replicas stay where they are, but for missing ones, until the next rebalance.\n\n  flotilla group rebalance --dry-run\n  flotilla group rebalance --wait\n  flotilla operation cancel op-...",
 			Action:      a.call(0, 0, a.rebalance),
 		},
 	}
@@ -337,5 +337,9 @@ func (a *app) rebalance(ctx context.Context, ad *admin) error {
 	for _, step := range op.Warnings {
 		fmt.Fprintf(a.out, "  %s\n", step)
 	}
-	return nil
+	if op.ID == "" || ad.c.Bool("dry-run") {
+		return nil
+	}
+	op.Warnings = nil // printed above, as steps
+	return ad.operation(ctx, op, nil, "replicas are spread evenly", "replicas are being spread")
 }
