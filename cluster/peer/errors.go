@@ -28,8 +28,6 @@ var (
 var (
 	// errClosedDown is what pending calls get from Close and Disconnect.
 	errClosedDown = fmt.Errorf("%w: %w", ErrLinkDown, ErrClosed)
-	// errDial marks an attempt that did not get as far as a connection.
-	errDial = errors.New("peer: dial failed")
 )
 
 // RemoteError is the error that the other node's handler replied with.

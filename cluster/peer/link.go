@@ -146,13 +146,12 @@ func (k *link) run() {
 		if k.out.size() == 0 {
 			continue // woken for what a broken connection took with it
 		}
-		began := time.Now()
-		err := k.connect()
+		lived := k.connect()
 		if k.ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) >= k.l.o.BackoffMax && !errors.Is(err, errDial) {
-			pause = 0 // it lived: dial again as soon as there is something to send
+		if lived {
+			pause = 0 // dial again as soon as there is something to send
 			continue
 		}
 		pause = min(max(2*pause, k.l.o.BackoffMin), k.l.o.BackoffMax)
@@ -164,34 +163,37 @@ func (k *link) run() {
 }
 
 // connect dials, and uses the connection until it breaks. What was queued or
-// under way then is failed.
-func (k *link) connect() error {
+// under way then is failed. It says whether the connection lived for long
+// enough to be worth another one at once. That is asked once: a link that is
+// left in phaseBackoff and not rested would refuse frames for ever.
+func (k *link) connect() (lived bool) {
 	k.count.dials.Add(1)
 	began := time.Now()
 	conn, err := k.dial()
 	if err != nil {
 		if k.ctx.Err() != nil {
-			return err
+			return false
 		}
 		k.l.lg.Debug("dial failed", zap.String("peer", k.node), zap.Error(err))
 		k.fail(phaseBackoff, fmt.Errorf("%w: %w", ErrLinkDown, err))
-		return fmt.Errorf("%w: %w", errDial, err)
+		return false
 	}
 	err = k.serve(conn)
 	k.count.breaks.Add(1)
-	next := phaseDown
-	if time.Since(began) < k.l.o.BackoffMax {
-		next = phaseBackoff // do not hammer a node that takes connections and drops them
-	}
+	lived = time.Since(began) >= k.l.o.BackoffMax
 	if k.ctx.Err() != nil {
-		return err
+		return lived
 	}
 	k.l.lg.Warn("link broke", zap.String("peer", k.node), zap.Error(err))
+	next := phaseDown
+	if !lived {
+		next = phaseBackoff // do not hammer a node that takes connections and drops them
+	}
 	k.fail(next, fmt.Errorf("%w: %w", ErrLinkDown, err))
 	if k.l.o.OnDown != nil {
 		k.l.o.OnDown(k.node)
 	}
-	return err
+	return lived
 }
 
 func (k *link) dial() (net.Conn, error) {

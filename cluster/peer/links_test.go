@@ -319,6 +319,24 @@ func TestBrokenLinkFailsCallsOnceAndReconnects(t *testing.T) {
 	})
 }
 
+// TestConnectionThatLivedAboutBackoffMax: what a connection took with it is failed while the time passes after which it counts as
+// one that lived. The link must not take both sides: refuse frames as after a failure, and wait for one as after a success.
+func TestConnectionThatLivedAboutBackoffMax(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		a := f.start("a", nil, Options{BackoffMax: time.Second})
+		f.start("b", map[Kind]Handler{
+			KindQuery: echo,
+			KindFetch: func(string, []byte, func([]byte, error)) {},
+		}, Options{})
+		a.Call("b", KindFetch, nil, func([]byte, error) { time.Sleep(10 * time.Millisecond) })
+		time.Sleep(time.Second - 5*time.Millisecond)
+		f.hub.Reset("a", "b")
+		time.Sleep(5 * time.Second)
+		mustCall(t, a, "b", "again")
+	})
+}
+
 func TestUnreachableNodeBacksOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
