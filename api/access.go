@@ -102,6 +102,7 @@ func accessTable() []accessRow {
 		{"DELETE /api/v1/retained", RoleOperator, 0},
 		{"POST /api/v1/messages", RoleOperator, 0},
 		{"GET /api/v1/alarms", RoleViewer, 0},
+		{"GET /api/v1/backup", RoleAdmin, keyed | audited}, {"POST /api/v1/restore", RoleAdmin, keyed},
 		{"POST /api/v1/verify", RoleOperator, 0}, {"GET /api/v1/debug/nodes/{id}", RoleAdmin, keyed | audited},
 
 		{"GET /api/v1/join-tokens", RoleOperator, 0}, {"POST /api/v1/join-tokens", RoleAdmin, 0},

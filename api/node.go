@@ -18,11 +18,14 @@ type Node interface {
 	Publisher
 	Operator
 	Membership
+	Observer
+	Backuper
 	KeyStore
 	KeyAdmin
 	Auditor
 	Consistent
-	Observer
+	Verifier
+	Debugger
 }
 
 // StatusProvider describes the cluster.

@@ -41,6 +41,9 @@ func (p *problem) GetHeaders() http.Header {
 	if p.RetryAfterMS > 0 {
 		h.Set("Retry-After", strconv.FormatInt((p.RetryAfterMS+999)/1000, 10))
 	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="flotilla"`)
+	}
 	return h
 }
 
@@ -141,6 +144,9 @@ func (s *Server) transform(ctx huma.Context, _ string, body any) (any, error) {
 			p.Errors = append(p.Errors, client.ProblemDetail{Location: d.Location, Message: d.Message, Value: d.Value})
 		}
 	default:
+		if fields := exchangeOf(ctx.Context()).fields; len(fields) > 0 {
+			return selectFields(body, fields)
+		}
 		return body, nil
 	}
 	u := ctx.URL()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -36,6 +37,8 @@ type Options struct {
 	Debug func(curl string)
 	// HTTP sends the requests. Nil: a client of its own.
 	HTTP *http.Client
+	// Credentials say who calls.
+	Credentials Credentials
 }
 
 // Client calls the admin API.
@@ -56,7 +59,14 @@ func New(opt Options) (*Client, error) {
 	if c.opt.HTTP == nil {
 		// Its own transport: a proxy of the environment has no business
 		// between an operator and a node.
-		c.opt.HTTP = &http.Client{Transport: &http.Transport{}}
+		conf, err := opt.Credentials.tls()
+		if err != nil {
+			return nil, err
+		}
+		c.opt.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, CheckRedirect: noRedirect}
+	}
+	if err := c.opt.Credentials.read(); err != nil {
+		return nil, err
 	}
 	for _, e := range opt.Endpoints {
 		if !strings.Contains(e, "://") {
@@ -103,8 +113,18 @@ func (c *Client) Raw(ctx context.Context, method, path string, query url.Values,
 			return nil, context.Cause(ctx)
 		}
 		failed = append(failed, fmt.Sprintf("%s: %s", e, reason(err)))
+		if method == http.MethodPost && !notSent(err) {
+			// Another node might do it a second time.
+			return nil, fmt.Errorf("%w: %s: it may have been done, or not: look before you ask again", ErrUnreachable, strings.Join(failed, "; "))
+		}
 	}
 	return nil, fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(failed, "; "))
+}
+
+// notSent says that no byte of a request has left.
+func notSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // reason is the part of an error of net/http that is not the request again.
@@ -122,7 +142,7 @@ func reason(err error) string {
 func (c *Client) try(ctx context.Context, method, target string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	req, err := c.newRequest(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +151,7 @@ func (c *Client) try(ctx context.Context, method, target string, body []byte) ([
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.opt.Debug != nil {
-		c.opt.Debug(curl(method, target, body))
+		c.opt.Debug(c.curl(method, target, body))
 	}
 	resp, err := c.opt.HTTP.Do(req)
 	if err != nil {
@@ -168,8 +188,10 @@ func problemOf(resp *http.Response, body []byte) *Problem {
 	}
 }
 
-func curl(method, target string, body []byte) string {
-	s := "curl -sS"
+// curl is the same request as a command. It names the file of the key, and never
+// the key itself.
+func (c *Client) curl(method, target string, body []byte) string {
+	s := "curl -sS" + c.opt.Credentials.curl()
 	if method != http.MethodGet {
 		s += " -X " + method
 	}
