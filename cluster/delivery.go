@@ -230,7 +230,7 @@ func (n *Node) retained(ctx context.Context, tenant, filter, after string, limit
 	} else {
 		shards = append(shards, n.topicShard(tenant, []byte(filter)))
 	}
-	pages, err := n.retainedPages(ctx, shards, tenant, filter, after, limit)
+	pages, err := n.retainedPages(ctx, shards, tenant, filter, after, shareOfPage(limit, len(shards)))
 	if err != nil {
 		return nil, "", err
 	}
@@ -271,6 +271,16 @@ func (n *Node) groupNow(shard uint32) int64 {
 		return r.clock.now()
 	}
 	return n.now()
+}
+
+// shareOfPage is how many messages of a page are asked of each shard. Topics are spread by their hash, so half as many
+// again as the even share fill the page nearly always; asking each for a whole page would read, and throw away, all but
+// one of them.
+func shareOfPage(limit, shards int) int {
+	if shards == 1 {
+		return limit
+	}
+	return min(limit, limit*3/(2*shards)+8)
 }
 
 type retainedPage struct {

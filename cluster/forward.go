@@ -112,9 +112,9 @@ type forwardSink struct {
 	origins map[uint32]*originSeen
 }
 
-// forwardSource is how far one node's stream was taken.
+// forwardSource is how far one node's stream to an incarnation of this one was taken.
 type forwardSource struct {
-	inc, seq uint64
+	target, inc, seq uint64
 }
 
 func newForwardSink(self func() uint64, deliver func(*forwarded, *command.Message)) *forwardSink {
@@ -164,7 +164,12 @@ func (s *forwardSink) advance(from string, h forwardHeader) (fresh bool, err err
 		src = new(forwardSource)
 		s.sources[from] = src
 	}
-	if h.sourceInc < src.inc {
+	// A frame may have been judged before this node began a new incarnation, and come here after it: the position
+	// in the old stream is none in the new one.
+	if h.targetInc > src.target {
+		*src = forwardSource{target: h.targetInc}
+	}
+	if h.targetInc < src.target || h.sourceInc < src.inc {
 		return false, errForwardStale
 	}
 	if h.sourceInc > src.inc {

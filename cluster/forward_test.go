@@ -77,3 +77,20 @@ func TestForwardSinkSkipsKnownOrigins_I2(t *testing.T) {
 		t.Fatalf("%d keys are kept below the mark", len(s.origins[2].above)-1)
 	}
 }
+
+// TestForwardPositionBelongsToAnIncarnation: a frame that was judged under the old incarnation and noted
+// under the new one must not make repeats of the first frames of the new stream.
+func TestForwardPositionBelongsToAnIncarnation(t *testing.T) {
+	s := newForwardSink(func() uint64 { return 2 }, nil)
+	for seq := uint64(1); seq <= 3; seq++ {
+		if fresh, err := s.advance("n2", forwardHeader{targetInc: 1, sourceInc: 5, seq: seq}); !fresh || err != nil {
+			t.Fatalf("frame %d of the old stream: %v, %v", seq, fresh, err)
+		}
+	}
+	if fresh, err := s.advance("n2", forwardHeader{targetInc: 2, sourceInc: 5, seq: 1}); !fresh || err != nil {
+		t.Errorf("the first frame of the new stream: fresh %v, %v", fresh, err)
+	}
+	if fresh, err := s.advance("n2", forwardHeader{targetInc: 1, sourceInc: 5, seq: 4}); fresh || err == nil {
+		t.Errorf("a late frame of the old stream: fresh %v, %v", fresh, err)
+	}
+}

@@ -288,6 +288,47 @@ func TestLaneBlocksWhenFull(t *testing.T) {
 	})
 }
 
+// TestLaneOfferWaitsOnceForAFullLane: a QoS 0 message waits a moment for room. If there is none, those behind it
+// do not wait until there was some again.
+func TestLaneOfferWaitsOnceForAFullLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shard := newFakeShard(1, 0)
+		shard.down = true
+		l := newLane(1, "n1", shard, sealBatch, time.Hour, newMetrics(nil))
+		l.reset(7, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Add(1)
+		go func() { defer wg.Done(); l.run(ctx) }()
+		big := string(make([]byte, 1<<20))
+		offer := func() (bool, time.Duration) {
+			began := time.Now()
+			ok := l.offer(ctx, publishOf(big))
+			return ok, time.Since(began)
+		}
+		for range 8 {
+			if ok, took := offer(); !ok || took != 0 {
+				t.Fatalf("a lane with room: %v after %s", ok, took)
+			}
+		}
+		for i, want := range []time.Duration{laneStall, 0, 0} {
+			if ok, took := offer(); ok || took != want {
+				t.Errorf("offer %d to a full lane: %v after %s, want false after %s", i, ok, took, want)
+			}
+		}
+		shard.mu.Lock()
+		shard.down = false
+		shard.mu.Unlock()
+		time.Sleep(time.Second) // of fake time: the lane sends again
+		synctest.Wait()
+		if ok, took := offer(); !ok || took != 0 {
+			t.Errorf("a lane that was emptied: %v after %s", ok, took)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
 // TestLaneAcksTravelTogether: acknowledgements of one session that come within
 // a few milliseconds become one command, and those that somebody waits for are
 // answered.

@@ -15,10 +15,10 @@ import (
 // retained message is stored all the same.
 func (n *Node) publishQoS0(ctx context.Context, o *outgoing) {
 	if len(o.match.Groups) > 0 {
-		n.publishToShares(o)
+		n.publishToShares(ctx, o)
 	} else {
 		for i := range o.match.Nodes {
-			if r := &o.match.Nodes[i]; r.Any && n.handQoS0(r.Node, r.Incarnation, o, true, nil) == handFull {
+			if r := &o.match.Nodes[i]; r.Any && n.handQoS0(ctx, r.Node, r.Incarnation, o, true, nil) == handFull {
 				n.countDropped("qos0_slow", 1)
 			}
 		}
@@ -61,7 +61,7 @@ const (
 
 // handQoS0 gives a message to one node: to its plain subscribers, and to one
 // member of each share that was picked for it.
-func (n *Node) handQoS0(node string, inc uint64, o *outgoing, plain bool, picks []*router.ShareRoute) handed {
+func (n *Node) handQoS0(ctx context.Context, node string, inc uint64, o *outgoing, plain bool, picks []*router.ShareRoute) handed {
 	if node == n.id {
 		if n.knownHere(o) {
 			return handOK
@@ -71,17 +71,24 @@ func (n *Node) handQoS0(node string, inc uint64, o *outgoing, plain bool, picks 
 		}
 		for _, g := range picks {
 			if !n.server.DeliverShare(o.tenant, g.Name, g.Filter, o.msg) {
-				n.pickAnother(o, g, node)
+				n.pickAnother(ctx, o, g, node)
 			}
 		}
 		return handOK
 	}
-	switch l, err := n.forwardLane(node, inc); {
+	l, err := n.forwardLane(node, inc)
+	switch {
 	case err != nil:
 		return handFull
 	case l == nil:
 		return handGone
-	case !l.tryAdd(func(dst []byte) []byte { return appendForward(dst, o, plain, picks) }):
+	}
+	encode := func(dst []byte) []byte { return appendForward(dst, o, plain, picks) }
+	if o.origin.Shard != 0 { // the pump of a shard waits for nobody
+		if !l.tryAdd(encode) {
+			return handFull
+		}
+	} else if !l.offer(ctx, encode) {
 		return handFull
 	}
 	return handOK
@@ -98,7 +105,7 @@ type hop struct {
 // publishToShares is publishQoS0 for a topic with shares: each share picks a node
 // in turn, by the number of its members there, and a node gets the message once,
 // with the shares that picked it.
-func (n *Node) publishToShares(o *outgoing) {
+func (n *Node) publishToShares(ctx context.Context, o *outgoing) {
 	hops := make([]hop, 0, 8)
 	for _, r := range o.match.Nodes {
 		if r.Any {
@@ -124,7 +131,7 @@ func (n *Node) publishToShares(o *outgoing) {
 	}
 	for i := range hops {
 		h := &hops[i]
-		got := n.handQoS0(h.node, h.inc, o, h.plain, h.picks)
+		got := n.handQoS0(ctx, h.node, h.inc, o, h.plain, h.picks)
 		if got == handOK {
 			continue
 		}
@@ -132,13 +139,13 @@ func (n *Node) publishToShares(o *outgoing) {
 			n.countDropped("qos0_slow", 1)
 		}
 		for _, g := range h.picks {
-			n.pickAnother(o, g, h.node)
+			n.pickAnother(ctx, o, g, h.node)
 		}
 	}
 }
 
 // pickAnother offers a message to the other nodes of a share.
-func (n *Node) pickAnother(o *outgoing, g *router.ShareRoute, not string) {
+func (n *Node) pickAnother(ctx context.Context, o *outgoing, g *router.ShareRoute, not string) {
 	for i := range g.Nodes {
 		at := &g.Nodes[i]
 		switch {
@@ -147,7 +154,7 @@ func (n *Node) pickAnother(o *outgoing, g *router.ShareRoute, not string) {
 			if n.server.DeliverShare(o.tenant, g.Name, g.Filter, o.msg) {
 				return
 			}
-		case n.handQoS0(at.Node, at.Incarnation, o, false, []*router.ShareRoute{g}) == handOK:
+		case n.handQoS0(ctx, at.Node, at.Incarnation, o, false, []*router.ShareRoute{g}) == handOK:
 			return
 		}
 	}
