@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -53,7 +54,8 @@ func (a *app) start(c *cli.Context) error {
 		return err
 	}
 	cfg := &loaded.Config
-	lg, levels, err := newLogger(a.errOut, cfg.LogLevel, logFormat(cfg.LogFormat, a.errOut))
+	ring := newLogRing(logRingBytes)
+	lg, levels, err := newLogger(io.MultiWriter(a.errOut, ring), cfg.LogLevel, logFormat(cfg.LogFormat, a.errOut))
 	if err != nil {
 		return err
 	}
@@ -83,6 +85,7 @@ func (a *app) start(c *cli.Context) error {
 	}
 	authenticate(&nodeConfig.Session, chain)
 	nodeConfig.Logger, nodeConfig.Registerer, nodeConfig.Loggers = lg, reg, levels
+	nodeConfig.Debug = (&debugSource{loaded: &loaded, metrics: reg, log: ring, began: time.Now()}).files
 	nodeConfig.Fatal = func(err error) {
 		_ = lg.Sync()
 		if errors.Is(err, cluster.ErrIdentity) || errors.Is(err, raftfsm.ErrIdentity) {
@@ -100,12 +103,17 @@ func (a *app) start(c *cli.Context) error {
 		defer admin.Close()
 		nodeConfig.AdminAddr = admin.Addr().String()
 	}
+	port, err := openAdminPort(cfg, reg, lg)
+	if err != nil {
+		return err
+	}
+	defer port.close()
 	node, err := cluster.Start(c.Context, nodeConfig)
 	if err != nil {
 		return startError(err)
 	}
 	lg = lg.With(zap.String("node", node.ID()))
-	p := &process{lg: lg, node: node, users: known, sources: loaded.Sources, drain: nodeConfig.Drain.Timeout}
+	p := &process{lg: lg, node: node, port: port, users: known, sources: loaded.Sources, drain: nodeConfig.Drain.Timeout}
 	if admin != nil {
 		if err := p.serveAPI(admin, &nodeConfig, reg); err != nil {
 			node.Kill()
@@ -156,6 +164,7 @@ type process struct {
 	sources map[string]string
 	drain   time.Duration
 	api     *api.Server
+	port    *adminPort
 	served  chan error // the end of the API's listener
 	admin   string
 }
@@ -166,7 +175,7 @@ func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.
 		Node: &nodeAPI{
 			n: p.node, maxTopicBytes: cfg.Session.MaxTopicBytes, maxTopicLevels: cfg.Session.MaxTopicLevels, maxPacket: int(cfg.Session.MaxPacketSize),
 		},
-		NodeID: p.node.ID(), Version: version, Gatherer: reg, Logger: p.lg.Named("api"),
+		NodeID: p.node.ID(), Version: version, Gatherer: reg, Registerer: reg, Logger: p.lg.Named("api"), Access: p.port.access,
 	})
 	if err != nil {
 		return err
@@ -175,7 +184,7 @@ func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.
 	p.node.SetAdminAddr(p.admin)
 	p.lg.Info("listening", zap.String("event", "listener.up"), zap.String("listener", "admin"), zap.String("addr", p.admin))
 	p.served = make(chan error, 1) // one server, one end
-	go func() { p.served <- p.api.Serve(l) }()
+	go func() { p.served <- p.api.Serve(p.port.wrap(l)) }()
 	return nil
 }
 
