@@ -18,14 +18,14 @@ import (
 
 // commonFlags are on every command that calls the API, before or after its name.
 func commonFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "endpoint", Aliases: []string{"e"}, Value: client.DefaultEndpoint, Usage: "admin `URL[,URL...]`, tried in order"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, wide, json, yaml or name"},
 		&cli.StringFlag{Name: "timeout", Value: "10s", Usage: "give up after this `TIME`"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print results only"},
 		&cli.BoolFlag{Name: "debug", Usage: "print the equivalent curl command"},
 		&cli.BoolFlag{Name: "no-color", Usage: "never colour (also with NO_COLOR)"},
-	}
+	}, credentialFlags()...)
 }
 
 // listFlags are on every list.
@@ -67,7 +67,7 @@ func (a *app) admin(c *cli.Context) (*admin, error) {
 	if !strings.Contains(" table wide json yaml name ", " "+format+" ") {
 		return nil, usagef("--output %s: use table, wide, json, yaml or name", format)
 	}
-	opt := client.Options{Endpoints: strings.Split(c.String("endpoint"), ","), Timeout: timeout}
+	opt := client.Options{Endpoints: strings.Split(c.String("endpoint"), ","), Timeout: timeout, Credentials: credentials(c)}
 	if c.Bool("debug") {
 		opt.Debug = func(curl string) { fmt.Fprintln(a.errOut, curl) }
 	}

@@ -72,7 +72,7 @@ func exitCode(err error) int {
 		return problemCode(p)
 	case errors.Is(err, client.ErrUnreachable):
 		return exitUnreachable
-	case errors.Is(err, client.ErrEndpoint), errors.Is(err, config.ErrInvalid), errors.Is(err, mqttc.ErrURL):
+	case errors.Is(err, client.ErrEndpoint), errors.Is(err, client.ErrCredentials), errors.Is(err, config.ErrInvalid), errors.Is(err, mqttc.ErrURL):
 		return exitUsage
 	case errors.As(err, &refused):
 		if refused.Code == mqtt.BadUserNameOrPassword || refused.Code == mqtt.NotAuthorized {

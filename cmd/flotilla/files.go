@@ -68,6 +68,15 @@ func checkFiles(r *config.Result) error {
 		_, err := f.Read()
 		check("cluster.tls", err)
 	}
+	if t := &c.Admin.TLS; t.Set() {
+		check("admin.tls.cert", checkPair(t.Cert, t.Key))
+		if t.ClientCA != "" {
+			check("admin.tls.client_ca", checkCA(t.ClientCA))
+		}
+	}
+	if _, err := openBootstrap(c.Admin.BootstrapKeyFile); err != nil {
+		errs = append(errs, err)
+	}
 	for i, b := range c.Auth.Chain {
 		_, err := auth.Open(b.Path)
 		check(fmt.Sprintf("auth.chain[%d].path", i), err)

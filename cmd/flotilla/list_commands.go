@@ -19,7 +19,7 @@ func listCommand[T any](a *app, what, path string, flags []cli.Flag, params func
 		Action: a.call(0, 0, func(ctx context.Context, ad *admin) error {
 			q := ad.query()
 			switch path {
-			case client.PathNodes, client.PathGroups, client.PathOperations, client.PathJoinTokens, client.PathAlarms, client.PathSettings, client.PathListeners:
+			case client.PathNodes, client.PathGroups, client.PathAlarms, client.PathSettings, client.PathListeners:
 				q.Del("consistency") // they are always what the node knows
 			}
 			if params != nil {

@@ -33,7 +33,7 @@ func (p *process) watchReload(ctx context.Context) <-chan struct{} {
 }
 
 func (p *process) reload() {
-	if err := errors.Join(p.users.reload(), p.node.ReloadTLS()); err != nil {
+	if err := errors.Join(p.users.reload(), p.node.ReloadTLS(), p.port.reload()); err != nil {
 		p.lg.Error("files were not read again, the old ones stay", zap.String("event", "config.rejected"), zap.Error(err))
 		return
 	}

@@ -35,7 +35,7 @@ type Config struct {
 	Drain     Drain      `key:"drain"`
 	Placement Placement  `key:"placement"`
 	Auth      Auth       `key:"auth"`
-	Admin     Anonymous  `key:"admin"`
+	Admin     Admin      `key:"admin"`
 	Settings  Settings   `key:"settings"`
 }
 
@@ -138,11 +138,6 @@ type Drain struct {
 	Timeout Duration `key:"timeout" help:"bound of the whole stop"`
 }
 
-// Anonymous opens the API.
-type Anonymous struct {
-	AllowAnonymous bool `key:"allow_anonymous" help:"as --allow-anonymous, for this side only"`
-}
-
 // Settings are read once, when the cluster is formed.
 type Settings struct {
 	Shards   int      `key:"shards" help:"number of shards"`
@@ -214,6 +209,7 @@ func Default() Config {
 			EntryMax: 512 << 10, SnapshotAfter: 256 << 20,
 		},
 		Placement: Placement{ReplaceAfter: Duration(30 * time.Minute), StableFor: Duration(10 * time.Second)},
+		Admin:     Admin{MetricsAuth: true, TLS: AdminTLS{MinVersion: "1.2"}},
 		Drain:     Drain{LBDelay: Duration(5 * time.Second), Rate: 500, Timeout: Duration(time.Minute)},
 		Settings: Settings{
 			Shards: 8, Replicas: 3,
@@ -235,6 +231,3 @@ func Default() Config {
 func (c *Config) MQTTAnonymous() bool {
 	return c.AllowAnonymous || c.Auth.AllowAnonymous || len(c.Auth.Chain) > 0
 }
-
-// AdminAnonymous says whether the API is open beyond loopback.
-func (c *Config) AdminAnonymous() bool { return c.AllowAnonymous || c.Admin.AllowAnonymous }

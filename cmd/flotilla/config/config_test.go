@@ -228,7 +228,7 @@ settings:
 		t.Errorf("the example says the defaults (-want +got):\n%s", diff)
 	}
 	for _, key := range []string{
-		"auth: {acl: {}}", "admin: {tls: {}}", "tls: {crl: x}",
+		"auth: {acl: {}}", "tls: {crl: x}",
 	} {
 		err := applyFile(new(Config), "f", []byte(key), map[string]string{})
 		if err == nil || !strings.Contains(err.Error(), "later version") {

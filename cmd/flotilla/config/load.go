@@ -102,7 +102,7 @@ func applyEnv(byPath map[string]leaf, env []string, r *Result) error {
 // Kubernetes makes for a service named flotilla do not.
 func strange(name string) bool {
 	rest, ours := strings.CutPrefix(name, EnvPrefix)
-	if !ours || rest == "CONFIG" {
+	if !ours || contains([]string{"CONFIG", "TOKEN_FILE", "CACERT", "CERT", "KEY"}, rest) {
 		return false
 	}
 	for _, p := range []string{"SERVICE_", "PORT"} {

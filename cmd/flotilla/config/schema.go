@@ -97,7 +97,7 @@ func isMixed(v reflect.Value) bool {
 // planned names keys of later versions, so that they are refused with a reason.
 func planned(path string) bool {
 	switch path {
-	case "auth.acl", "admin.tls", "admin.auth", "admin.metrics_auth", "tls.crl", "tls.identity":
+	case "auth.acl", "tls.crl", "tls.identity":
 		return true
 	}
 	return false

@@ -33,6 +33,7 @@ func (c *Config) Validate() error {
 	c.checkTLS(bad)
 	c.checkListeners(bad)
 	c.checkAuth(bad)
+	c.checkAdmin(bad)
 	c.checkNumbers(bad)
 	return errors.Join(errs...)
 }
@@ -62,7 +63,7 @@ func (c *Config) checkAddresses(bad badFn) {
 		}
 	}
 	if c.AdminAddr.On() && !c.AdminAddr.Loopback() && !c.AdminAnonymous() {
-		bad("admin_addr %s is beyond loopback and no authentication is configured: accept anonymous operators with --allow-anonymous, or listen on 127.0.0.1", c.AdminAddr)
+		bad("admin_addr %s is beyond loopback and no authentication is configured: configure admin.auth, accept anonymous operators with --allow-anonymous, or listen on 127.0.0.1", c.AdminAddr)
 	}
 	for _, j := range c.Join {
 		if _, port, err := net.SplitHostPort(j); err != nil || port == "" {
