@@ -68,7 +68,7 @@ func faultClasses() []faultClass {
 // FLOTILLA_CLASSES (F1,F7), FLOTILLA_CLASS_ROUNDS, FLOTILLA_FAULT_NODES, FLOTILLA_FAULT_INTERVAL_MS, FLOTILLA_SEED.
 func TestFaultClasses(t *testing.T) {
 	long(t)
-	rounds, wanted := 1, []string{"F8", "F12"} // CI: what the other fault tests leave out
+	rounds, wanted := 1, []string{"F8"} // CI: what the other fault tests leave out, briefly
 	if os.Getenv("FLOTILLA_FAULTS") != "" {
 		rounds, wanted = 19, nil
 	}

@@ -26,7 +26,7 @@ type stream struct {
 }
 
 type streamKey struct {
-	client           int32
+	client, session  int32
 	publisher, topic string
 	qos              byte
 }
@@ -39,6 +39,8 @@ type walker struct {
 	streams map[streamKey]*stream
 	// inflight maps the packet ids of a session to what they stand for until it is acknowledged.
 	inflight map[int32]map[uint16]flight
+	// sessions counts the sessions of a client id: the order is promised within each.
+	sessions map[int32]int32
 }
 
 type flight struct {
@@ -47,7 +49,7 @@ type flight struct {
 }
 
 func (x *index) checkDeliveries(r *Report) map[receptionKey]*reception {
-	w := &walker{x: x, r: r, seen: map[receptionKey]*reception{}, streams: map[streamKey]*stream{}, inflight: map[int32]map[uint16]flight{}}
+	w := &walker{x: x, r: r, seen: map[receptionKey]*reception{}, streams: map[streamKey]*stream{}, inflight: map[int32]map[uint16]flight{}, sessions: map[int32]int32{}}
 	for i := range x.events {
 		e := &x.events[i]
 		switch e.Kind {
@@ -59,6 +61,7 @@ func (x *index) checkDeliveries(r *Report) map[receptionKey]*reception {
 		case Connect:
 			if e.Clean || !e.Present {
 				delete(w.inflight, x.clientOf[e.Client])
+				w.sessions[x.clientOf[e.Client]]++
 			}
 		}
 	}
@@ -170,6 +173,9 @@ func (w *walker) acked(a *Event) {
 // firstOrder holds I4 for first receptions.
 func (w *walker) firstOrder(ci int32, p *publish, d *Event) {
 	st := w.stream(ci, p)
+	if d.Seq < st.firstSeq && p.again && !w.x.promised(ci, p) {
+		return // sent before the subscription was there, and again after later ones
+	}
 	if d.Seq < st.firstSeq {
 		w.r.add("I4", fmt.Sprintf("%s received %s for the first time after %s", d.Client, message(d), message(st.first)), p.Event, st.first, d)
 		return
@@ -195,8 +201,15 @@ func (w *walker) connOrder(ci int32, p *publish, d *Event) {
 	}
 }
 
+// promised tells whether a subscription of a client surely held when a message was first sent.
+func (x *index) promised(ci int32, p *publish) bool {
+	return slices.ContainsFunc(x.candidates(ci, p.Topic), func(s *subscription) bool {
+		return s.share == nil && s.sure < p.T && s.gone > p.T
+	})
+}
+
 func (w *walker) stream(ci int32, p *publish) *stream {
-	key := streamKey{ci, p.Client, p.Topic, p.QoS}
+	key := streamKey{ci, w.sessions[ci], p.Client, p.Topic, p.QoS}
 	st := w.streams[key]
 	if st == nil {
 		st = &stream{}

@@ -155,3 +155,23 @@ func wantRules(t *testing.T, s *story, rules ...string) {
 		}
 	}
 }
+
+// TestOrderOfNewSubscription: what was sent before a subscription and again after it may come behind what was sent in between; and
+// each session has an order of its own.
+func TestOrderOfNewSubscription(t *testing.T) {
+	sent := func(early bool) *story {
+		s := new(story).connect("p", 1, 1, false).connect("s", 1, 2, false)
+		at := int64(50)
+		if early {
+			at = 10
+		}
+		s.subscribe(1, "a/#", at)
+		for seq, at := range map[uint64]int64{1: 40, 2: 60} {
+			s.add(Event{Kind: Publish, T: at, End: 100, Client: "p", Conn: 1, Topic: "a/b", Seq: seq, QoS: 1})
+		}
+		s.add(Event{Kind: Resent, T: 80, Client: "p", Conn: 2, Topic: "a/b", Seq: 1})
+		return s.deliver(2, 1, 1, 1, false, 62).ack(2, 1, 1, 63).deliver(1, 1, 1, 2, false, 85).ack(1, 1, 2, 86)
+	}
+	wantRules(t, sent(false))
+	wantRules(t, sent(true), "I4")
+}
