@@ -116,10 +116,10 @@ func (c *control) judgeRestore(ctx context.Context, req restoreRequest) (memberR
 		cmd = command.AppendRestoring(nil, &command.Restoring{ID: req.ID, Phase: command.RestoreOpening})
 		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: op})
 	case restoreFail:
-		op = c.ended(op, command.OperationFailed, "it failed; the cluster serves no clients until the restore is repeated or cancelled")
+		op = c.ended(op, command.OperationFailed, "the cluster serves no clients until the restore is repeated or cancelled: ")
 		op.Error = req.Why
 		if req.Clear {
-			op.Progress = "it failed; the shards are emptied"
+			op.Progress = "the shards are emptied: "
 			cmd = command.AppendRestoring(nil, &command.Restoring{ID: req.ID, Phase: command.RestoreClearing})
 		}
 		cmd = command.AppendPutOperation(cmd, &command.PutOperation{Operation: op})

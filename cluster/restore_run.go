@@ -50,6 +50,7 @@ func (n *Node) fillShards(r *command.Restoring) {
 			}
 			return
 		case errors.As(err, &g):
+			err = g // one reason is enough
 		default:
 			lg.Warn("restore is tried again", zap.String("event", "restore.retry"), zap.Error(err))
 			if err = sleep(n.ctx, restoreRetry); err != nil {

@@ -288,6 +288,9 @@ func (s *Shard) loadRestored(c *command.Restore) command.ResultCode {
 }
 
 func (s *Shard) readRestored(c *command.Restore) error {
+	if len(c.Meta) == 0 && c.Records == 0 {
+		return nil // that shard had not applied anything
+	}
 	if err := s.meta.read(bytes.Clone(c.Meta)); err != nil {
 		return err
 	}

@@ -231,6 +231,21 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 	dst.connect("welcome")
 }
 
+// TestRestoreOfNothing: a shard that never applied anything comes back as that.
+func TestRestoreOfNothing(t *testing.T) {
+	src := newRig(t, state.Options{})
+	src.writeBack()
+	b := backupOf(t, src.s, src.st)
+	if b.meta != nil || len(b.pairs) != 0 {
+		t.Fatal("there is something")
+	}
+	dst := newRig(t, state.Options{})
+	b.stage(dst, 1)
+	dst.one(command.OK, b.load())
+	dst.one(command.OK, step(command.RestoreOpen))
+	dst.connect("first")
+}
+
 // TestRestoreClearUnroutes: gateways that have the routes of a restore hear that they are gone.
 func TestRestoreClearUnroutes(t *testing.T) {
 	src, _ := busyShard(t)
