@@ -31,7 +31,7 @@ func OpenClientPort(cfg ClientConfig) (*ClientPort, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", cfg.Name)))
+	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", cfg.Name)), 20)
 	var certs *certificates
 	if cfg.TLSFiles != nil {
 		var err error

@@ -168,7 +168,7 @@ func (p *ClusterPort) refuse(t *tracked, pre preamble, cause error) {
 	if status == StatusUnknownGroup || status == StatusNotFormed { // a node that starts: its callers come again
 		p.lg.Debug("connection refused", fields...)
 	} else {
-		p.lg.Warn("connection refused", append(fields, zap.String("event", "guard.refused"), zap.String("reason", why))...)
+		p.refusals.Warn("connection refused: "+why, append(fields, zap.String("event", "guard.refused"), zap.String("reason", why))...)
 	}
 	a := answer{version: preambleVersion, kind: pre.kind, status: status}
 	if status != StatusCertificate { // a caller without a proof learns nothing
@@ -199,7 +199,7 @@ func (p *ClusterPort) turnedAway(t *tracked, reason string, cause error) {
 	if reason == reasonGone {
 		level = zap.DebugLevel
 	}
-	p.lg.Log(level, "connection refused", zap.Stringer("peer", t.RemoteAddr()), zap.String("event", "guard.refused"),
+	p.refusals.Log(level, "connection refused: "+reason, zap.Stringer("peer", t.RemoteAddr()), zap.String("event", "guard.refused"),
 		zap.String("reason", reason), zap.Error(cause))
 }
 

@@ -234,6 +234,7 @@ func TestRefusalsAreCountedAndLogged(t *testing.T) {
 		} {
 			before := metric(t, s.reg, "flotilla_listener_rejected_total", "reason", c.reason)
 			s.logs.TakeAll()
+			time.Sleep(2 * time.Second) // refusals of one reason are logged at a rate
 			c.attack()
 			synctest.Wait()
 			if d := metric(t, s.reg, "flotilla_listener_rejected_total", "reason", c.reason) - before; d != 1 {

@@ -154,8 +154,10 @@ type ClusterPort struct {
 	peers   *handoff
 	metrics *portMetrics
 	lg      *zap.Logger
-	ctx     context.Context // ends when the port is closed; bounds its dials
-	cancel  context.CancelFunc
+	// refusals writes few lines of each reason, so that a flood of one does not hide the others.
+	refusals *zap.Logger
+	ctx      context.Context // ends when the port is closed; bounds its dials
+	cancel   context.CancelFunc
 
 	mu      sync.Mutex
 	layers  map[uint32]*GroupLayer
@@ -167,7 +169,8 @@ func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	lg := throttled(cfg.Logger.Named("transport").With(zap.String("listener", "cluster")))
+	named := cfg.Logger.Named("transport").With(zap.String("listener", "cluster"))
+	lg := throttled(named, 20)
 	secure, err := cfg.openTLS()
 	if err != nil {
 		return nil, fmt.Errorf("open cluster port: %w", err)
@@ -180,7 +183,7 @@ func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
 	adm := NewAdmission(AdmissionConfig{MaxConnections: cfg.MaxConnections, PendingMax: cfg.MaxPending})
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &ClusterPort{
-		cfg: cfg, tls: secure, peers: newHandoff(peerBacklog), metrics: m, lg: lg, ctx: ctx, cancel: cancel,
+		cfg: cfg, tls: secure, peers: newHandoff(peerBacklog), metrics: m, lg: lg, refusals: throttled(named, refusalLines), ctx: ctx, cancel: cancel,
 		in:     newIntake(root, cfg.HandshakeTimeout, adm, m, lg),
 		layers: map[uint32]*GroupLayer{}, perPeer: map[string]map[*tracked]struct{}{},
 	}
@@ -201,11 +204,14 @@ func OpenClusterPort(cfg ClusterConfig) (*ClusterPort, error) {
 	return p, nil
 }
 
-// throttled passes at most 20 lines a second per message: strangers must not
-// fill the log.
-func throttled(lg *zap.Logger) *zap.Logger {
+// refusalLines is how many refusals of one reason are logged a second.
+const refusalLines = 2
+
+// throttled passes so many lines a second per message: strangers must not fill
+// the log.
+func throttled(lg *zap.Logger, lines int) *zap.Logger {
 	return lg.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(c, time.Second, 20, 0)
+		return zapcore.NewSamplerWithOptions(c, time.Second, lines, 0)
 	}))
 }
 
