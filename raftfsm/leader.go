@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -9,9 +10,16 @@ import (
 // watchLeadership reads raft's leadership notices. raft blocks until each is read. "Leader" is
 // signalled before the no-op of the term is committed, so a barrier goes first: proposals, reads and
 // OnLeader(true) follow when it is applied.
+//
+// A barrier may be dropped: raft takes nothing while a leadership transfer is under way, and one of an earlier leadership of this
+// replica is under way until its message has an answer or a timeout. So a barrier that is not in the log after a heartbeat goes again.
 func (g *Group) watchLeadership() {
+	again := time.NewTicker(g.cfg.Heartbeat)
+	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			g.proposals.regain()
 		case leads := <-g.notify:
 			if leads {
 				g.proposals.gain()

@@ -250,6 +250,9 @@ func (g *Group) TransferLeadership(ctx context.Context, to string) error {
 		g.proposals.release()
 		return err
 	}
+	if now, _ := g.proposals.state(); now != term {
+		return nil // it is gone already, and a newer one is not held
+	}
 	g.raft().LeadershipTransferToServer(target, raft.ServerAddress(target))
 	err := g.awaitLoss(ctx, term)
 	if err != nil {

@@ -31,7 +31,7 @@ type proposals struct {
 	leading  bool   // proposals are admitted unless held
 	held     bool   // a transfer is under way
 	term     uint64 // of the leadership, once leading
-	barrier  uint64 // the barrier that this leadership waits for; 0 = none
+	barrier  uint64 // the first of the barriers that this leadership waits for; 0 = none
 	next     uint64
 	pending  map[uint64]*proposal
 	bytes    int
@@ -110,6 +110,21 @@ func (p *proposals) gain() {
 	if !p.closed {
 		p.barrier = p.enqueueLocked(nil, func(any, uint64, error) {}, time.Now()).seq
 	}
+}
+
+// regain proposes the barrier of a leadership again if raft has not taken it.
+func (p *proposals) regain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.barrier == 0 {
+		return
+	}
+	for seq := p.barrier; seq <= p.next; seq++ { // nothing but barriers is admitted meanwhile
+		if pr := p.pending[seq]; pr != nil && pr.stored {
+			return
+		}
+	}
+	p.enqueueLocked(nil, func(any, uint64, error) {}, time.Now())
 }
 
 // lose ends a leadership: what is pending may or may not commit.
@@ -193,7 +208,8 @@ func (p *proposals) applied(seq uint64, results any, index, term uint64) {
 			p.unstored--
 		}
 	}
-	if seq == p.barrier && p.barrier != 0 {
+	if p.barrier != 0 && seq >= p.barrier {
+		p.dropLocked(p.barrier, seq)
 		p.barrier, p.leading, p.term = 0, true, term
 		p.led(term)
 		p.changedLocked()
@@ -205,6 +221,16 @@ func (p *proposals) applied(seq uint64, results any, index, term uint64) {
 	if pr != nil {
 		p.observe(time.Since(pr.at))
 		pr.done(results, index, nil)
+	}
+}
+
+// dropLocked forgets the barriers that raft has not taken, below one that it has.
+func (p *proposals) dropLocked(from, to uint64) {
+	for seq := from; seq < to; seq++ {
+		if pr := p.pending[seq]; pr != nil && !pr.stored {
+			delete(p.pending, seq)
+			p.unstored--
+		}
 	}
 }
 
