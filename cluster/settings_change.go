@@ -213,3 +213,6 @@ func (n *Node) limitsOf(v *state.ControlView) session.Limits {
 		MaxSessionExpiry: time.Duration(num(keySessionExpiryS)) * time.Second,
 	}
 }
+
+// Limits are what clients that connect now are held to.
+func (n *Node) Limits() session.Limits { return n.server.Limits() }

@@ -99,6 +99,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *app {
 	}
 	a.cli.OnUsageError = badFlags
 	finish("flotilla", a.cli.Commands)
+	a.completes("", a.cli.Commands)
 	return a
 }
 

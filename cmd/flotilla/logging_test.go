@@ -42,8 +42,9 @@ func TestEventsAreLimited(t *testing.T) {
 	enc := zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"})
 	now := time.Unix(1000, 0)
 	core := &limitedCore{
-		Core:  zapcore.NewCore(enc, zapcore.AddSync(&buf), zap.InfoLevel),
-		limit: &limiter{seen: map[string]*window{}, now: func() time.Time { return now }},
+		levels: newLogLevels(zapcore.InfoLevel),
+		Core:   zapcore.NewCore(enc, zapcore.AddSync(&buf), zap.InfoLevel),
+		limit:  &limiter{seen: map[string]*window{}, now: func() time.Time { return now }},
 	}
 	lg := zap.New(core)
 	named := lg.With(zap.String("event", "c.d"))

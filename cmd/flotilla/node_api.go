@@ -19,10 +19,6 @@ import (
 // nodeAPI shows a cluster.Node to package api.
 type nodeAPI struct {
 	n *cluster.Node
-	// maxTopicBytes and maxTopicLevels judge topics of POST /messages.
-	maxTopicBytes, maxTopicLevels int
-	// maxPacket bounds a published message.
-	maxPacket int
 }
 
 var _ api.Node = (*nodeAPI)(nil)
@@ -156,13 +152,13 @@ func (a *nodeAPI) Retained(ctx context.Context, q api.Query) (api.Page[client.Re
 	}
 	filter := q.Filter
 	if q.ID != "" {
-		if err := router.CheckTopic([]byte(q.ID), a.maxTopicBytes, a.maxTopicLevels); err != nil {
+		if err := a.checkTopic(q.ID); err != nil {
 			return page, fmt.Errorf("topic %q: %w: %w", q.ID, err, api.ErrInvalid)
 		}
 		filter = q.ID
 	}
 	if filter != "" {
-		if err := router.CheckFilter(filter, a.maxTopicBytes, a.maxTopicLevels); err != nil {
+		if err := a.checkFilter(filter); err != nil {
 			return page, fmt.Errorf("filter %q: %w: %w", filter, err, api.ErrInvalid)
 		}
 	}
@@ -176,7 +172,7 @@ func (a *nodeAPI) Retained(ctx context.Context, q api.Query) (api.Page[client.Re
 
 // Publish implements api.Publisher.
 func (a *nodeAPI) Publish(ctx context.Context, m client.Message) (client.Published, error) {
-	if err := router.CheckTopic([]byte(m.Topic), a.maxTopicBytes, a.maxTopicLevels); err != nil {
+	if err := a.checkTopic(m.Topic); err != nil {
 		return client.Published{}, fmt.Errorf("topic %q: %w: %w", m.Topic, err, api.ErrInvalid)
 	}
 	if m.Topic == "$SYS" || strings.HasPrefix(m.Topic, "$SYS/") {
@@ -186,8 +182,8 @@ func (a *nodeAPI) Publish(ctx context.Context, m client.Message) (client.Publish
 	if m.PayloadBase64 != "" {
 		payload, _ = base64.StdEncoding.DecodeString(m.PayloadBase64) // package api has checked it
 	}
-	if len(payload)+len(m.Topic) > a.maxPacket {
-		return client.Published{}, fmt.Errorf("the message has more than %d bytes: %w", a.maxPacket, api.ErrInvalid)
+	if most := int(a.n.Limits().MaxPacketSize); len(payload)+len(m.Topic) > most {
+		return client.Published{}, fmt.Errorf("the message has more than %d bytes: %w", most, api.ErrInvalid)
 	}
 	props, err := messageProps(m.Properties)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/flotilla-mqtt/flotilla/api"
 	"github.com/flotilla-mqtt/flotilla/api/client"
 	"github.com/flotilla-mqtt/flotilla/cluster"
+	"github.com/flotilla-mqtt/flotilla/router"
 )
 
 var _ api.Observer = (*nodeAPI)(nil)
@@ -159,4 +160,15 @@ func (a *nodeAPI) operations() []client.Operation {
 	}
 	slices.SortStableFunc(out, func(x, y client.Operation) int { return strings.Compare(y.ID, x.ID) })
 	return out
+}
+
+// checkTopic and checkFilter judge by the settings as they are now.
+func (a *nodeAPI) checkTopic(topic string) error {
+	l := a.n.Limits()
+	return router.CheckTopic([]byte(topic), l.MaxTopicBytes, l.MaxTopicLevels)
+}
+
+func (a *nodeAPI) checkFilter(filter string) error {
+	l := a.n.Limits()
+	return router.CheckFilter(filter, l.MaxTopicBytes, l.MaxTopicLevels)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/flotilla-mqtt/flotilla/api"
 	"github.com/flotilla-mqtt/flotilla/api/client"
 	"github.com/flotilla-mqtt/flotilla/cluster"
-	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -116,7 +115,7 @@ func shareOf(s *cluster.ShareStatus) client.Share {
 // RetainedMessage implements api.Operator.
 func (a *nodeAPI) RetainedMessage(ctx context.Context, topic string) (client.RetainedMessage, error) {
 	var out client.RetainedMessage
-	if err := router.CheckTopic([]byte(topic), a.maxTopicBytes, a.maxTopicLevels); err != nil {
+	if err := a.checkTopic(topic); err != nil {
 		return out, fmt.Errorf("topic %q: %w: %w", topic, err, api.ErrInvalid)
 	}
 	m, st, ok, err := a.n.RetainedGet(ctx, topic)
@@ -155,7 +154,7 @@ const (
 // by an empty one, so that subscribers learn of it.
 func (a *nodeAPI) DeleteRetained(ctx context.Context, filter string, dryRun bool) (client.Deleted, error) {
 	out := client.Deleted{DryRun: dryRun}
-	if err := router.CheckFilter(filter, a.maxTopicBytes, a.maxTopicLevels); err != nil {
+	if err := a.checkFilter(filter); err != nil {
 		return out, fmt.Errorf("filter %q: %w: %w", filter, err, api.ErrInvalid)
 	}
 	for after := ""; ; {

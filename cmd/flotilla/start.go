@@ -172,9 +172,7 @@ type process struct {
 func (p *process) serveAPI(l net.Listener, cfg *cluster.Config, reg *prometheus.Registry) error {
 	var err error
 	p.api, err = api.NewServer(api.Options{
-		Node: &nodeAPI{
-			n: p.node, maxTopicBytes: cfg.Session.MaxTopicBytes, maxTopicLevels: cfg.Session.MaxTopicLevels, maxPacket: int(cfg.Session.MaxPacketSize),
-		},
+		Node:   &nodeAPI{n: p.node},
 		NodeID: p.node.ID(), Version: version, Gatherer: reg, Registerer: reg, Logger: p.lg.Named("api"), Access: p.port.access,
 	})
 	if err != nil {

@@ -69,10 +69,7 @@ func (a *app) completion(c *cli.Context) error {
 	case "zsh":
 		script = zshCompletion
 	case "fish":
-		var err error
-		if script, err = a.cli.ToFishCompletion(); err != nil {
-			return fmt.Errorf("render the completion: %w", err)
-		}
+		script = fishCompletion
 	default:
 		return usagef("completion for %q is not known: use bash, zsh or fish", shell)
 	}
