@@ -1,0 +1,244 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/flotilla-mqtt/flotilla/integration/harness"
+	"github.com/flotilla-mqtt/flotilla/raftfsm"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// onDisk runs a command of the binary that works on data directories, and wants that exit code.
+func onDisk(t testing.TB, code int, stdin string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, harness.Binary(t), args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.Stdin = &out, &out, t.TempDir(), strings.NewReader(stdin)
+	err := cmd.Run()
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != code {
+		t.Fatalf("flotilla %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, out.String())
+	}
+	return out.String()
+}
+
+// treeOf is what a directory holds, byte by byte.
+func treeOf(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.Walk(dir, func(path string, fi os.FileInfo, err error) error {
+		if err != nil || !fi.Mode().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		out[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// keptMessages are queued for each durable session.
+const keptMessages = 300
+
+// TestRecover: two of three nodes are destroyed for good. The third goes on with what it has: sessions, subscriptions, queued and
+// retained messages, a share; new nodes bring three replicas back, and the lost ones cannot return.
+func TestRecover(t *testing.T) {
+	long(t)
+	c := harness.Start(t, harness.Options{Nodes: 3})
+	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
+	for i := range 8 { // a session in most shards
+		sub := connect(t, c.Nodes[i%3], fmt.Sprintf("keeper-%d", i))
+		sub.subscribe(t, mqtt.SubscribeFilter{Filter: "kept/#", QoS: 2, RetainHandling: 2}, mqtt.SubscribeFilter{Filter: "$share/s/work/#", QoS: 1})
+		_ = sub.Close()
+	}
+	pub := connect(t, n2, "source")
+	for i := range keptMessages {
+		pub.publish(t, "kept/a", fmt.Sprint(i), 1)
+	}
+	for i := range 20 {
+		pub.publish(t, fmt.Sprintf("work/%d", i), fmt.Sprint(i), 1)
+	}
+	if err := pub.Write(&mqtt.Publish{Topic: []byte("last/word"), Payload: []byte("kept"), QoS: 1, Retain: true, PacketID: 60000}); err != nil {
+		t.Fatal(err)
+	}
+	pub.publish(t, "kept/a", fmt.Sprint(keptMessages), 1)
+	c.WaitAgreement(t, 30*time.Second) // else the third may rightly lack the newest
+	status, err := n3.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	onDisk(t, 8, "", "cluster", "recover", "--data-dir", n3.DataDir, "--yes-i-lose-data") // it runs
+	c.KillAll(t)
+	onDisk(t, 8, "", "cluster", "recover", "--data-dir", n2.DataDir, "--data-dir", n3.DataDir, "--yes-i-lose-data") // a majority
+	old := filepath.Join(t.TempDir(), "n2")
+	if err := os.Rename(n2.DataDir, old); err != nil {
+		t.Fatal(err)
+	}
+
+	before := treeOf(t, n3.DataDir)
+	plan := onDisk(t, 0, "", "cluster", "recover", "--data-dir", n3.DataDir, "--dry-run")
+	for _, want := range []string{status.ClusterID, "put out for good: n1, n2", "keeper-0"} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("the plan does not say %q:\n%s", want, plan)
+		}
+	}
+	if out := onDisk(t, 8, "yes\n", "cluster", "recover", "--data-dir", n3.DataDir); !strings.Contains(out, "nothing was changed") {
+		t.Error(out)
+	}
+	inspectAll(t, n3.DataDir)
+	if diff := cmp.Diff(before, treeOf(t, n3.DataDir)); diff != "" {
+		t.Fatal("looking at the directory changed it")
+	}
+	onDisk(t, 0, status.ClusterID+"\n", "cluster", "recover", "--data-dir", n3.DataDir)
+
+	n3.Start(t)
+	harness.Wait(t, time.Minute, "the survivor to serve", n3.Readyz)
+	for i := range 8 {
+		if st, err := n3.Session(t.Context(), fmt.Sprintf("keeper-%d", i)); err != nil || st.Subscriptions != 2 || st.InboxDepth != keptMessages+1 {
+			t.Errorf("keeper-%d: %+v, %v", i, st, err)
+		}
+	}
+	again := connect(t, n3, "keeper-3") // the only member of the share that is there: it gets all of that, too
+	again.wait(t, keptMessages+1+20)
+	got := map[string]int{}
+	for _, m := range again.all() {
+		if string(m.Topic) == "kept/a" {
+			got[string(m.Payload)]++
+		}
+	}
+	for i := range keptMessages + 1 {
+		if got[fmt.Sprint(i)] == 0 {
+			t.Fatalf("message %d is lost: %d are there", i, len(got))
+		}
+	}
+	fresh := connect(t, n3, "late", transient)
+	fresh.subscribe(t, mqtt.SubscribeFilter{Filter: "last/word", QoS: 1})
+	if diff := cmp.Diff([]string{"kept"}, fresh.wait(t, 1)); diff != "" {
+		t.Errorf("retained (-want +got):\n%s", diff)
+	}
+	c.Forget(t, n1)
+	c.Forget(t, n2)
+	n4, n5 := c.Add(t), c.Add(t)
+	n4.Start(t)
+	n5.Start(t)
+	settled(t, n3, []string{"n3", "n4", "n5"})
+	replicated(t, n3, 3, []string{"n3", "n4", "n5"})
+	p := connect(t, n4, "source")
+	p.publish(t, "kept/a", "after", 1)
+	c.WaitAgreement(t, time.Minute)
+	member(t, n5, "cluster", "verify", "--deep")
+}
+
+// inspectAll looks at everything in a directory.
+func inspectAll(t testing.TB, dir string) {
+	t.Helper()
+	if out := onDisk(t, 0, "", "inspect", "log", "--data-dir", dir, "--group", "0"); !strings.Contains(out, "form (cluster ") {
+		t.Errorf("the log of the control group:\n%s", out)
+	}
+	onDisk(t, 0, "", "inspect", "log", "--data-dir", dir, "--group", "2", "-o", "json")
+	onDisk(t, 2, "", "inspect", "log", "--data-dir", dir)
+	onDisk(t, 4, "", "inspect", "log", "--data-dir", dir, "--group", "99")
+	if out := onDisk(t, 0, "", "inspect", "snapshot", "--data-dir", dir); !strings.Contains(out, "n1,n2,n3") {
+		t.Errorf("replicas:\n%s", out)
+	}
+	onDisk(t, 0, "", "inspect", "state", "--data-dir", dir)
+	out := onDisk(t, 0, "", "inspect", "state", "--data-dir", dir, "--session", "keeper-3", "--peek", "2")
+	for _, want := range []string{`"client_id": "keeper-3"`, `"filter": "kept/#"`, `"topic": "kept/a"`, fmt.Sprintf(`"inbox_depth": %d`, keptMessages+1)} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the session has no %s:\n%s", want, out)
+		}
+	}
+	if out := onDisk(t, 0, "", "inspect", "state", "--data-dir", dir, "--retained", "last/word"); !strings.Contains(out, `"payload_bytes": 4`) {
+		t.Error(out)
+	}
+	if out := onDisk(t, 0, "", "inspect", "state", "--data-dir", dir, "--share", "$share/s/work/#"); !strings.Contains(out, `"queue": 20`) {
+		t.Error(out)
+	}
+	onDisk(t, 4, "", "inspect", "state", "--data-dir", dir, "--session", "nobody")
+}
+
+// TestVerifyFindsTampering: a replica whose stored state was changed while its node was down is named, by its digest or by what it
+// has stored; the others are equal.
+func TestVerifyFindsTampering(t *testing.T) {
+	long(t)
+	c := harness.Start(t, harness.Options{Nodes: 3})
+	n1, n3 := c.Nodes[0], c.Nodes[2]
+	pub := connect(t, n1, "source")
+	for i := range 40 {
+		if err := pub.Write(&mqtt.Publish{Topic: fmt.Appendf(nil, "r/%d", i), Payload: []byte("x"), QoS: 1, Retain: true, PacketID: uint16(40000 + i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pub.publish(t, "end", "x", 1)
+	member(t, n1, "cluster", "verify")
+	n3.Stop(t)
+	tamper(t, n3)
+	n3.Start(t)
+	harness.Wait(t, time.Minute, "the node to be back", n3.Readyz)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, harness.Binary(t), "cluster", "verify", "-e", "http://"+n1.AdminAddr()).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "the replica on n3 differs") || strings.Contains(string(out), "the replica on n1 differs") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// tamper takes one retained message out of a replica of a node that is down.
+func tamper(t testing.TB, n *harness.Node) {
+	t.Helper()
+	h, err := raftfsm.OpenHost(raftfsm.HostConfig{Dir: n.DataDir, NodeID: n.ID, Fatal: func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, id := range h.Groups() {
+		if id == 0 {
+			continue
+		}
+		r, err := h.OpenRepair(id, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var key []byte
+		err = r.Store().Iterate([]byte("R"), []byte("S"), func(k, _ []byte) bool { key = bytes.Clone(k); return false })
+		if err == nil && key != nil {
+			b := r.Store().NewBatch()
+			b.Delete(key)
+			err = b.Commit()
+		}
+		if err = errors.Join(err, r.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if key != nil {
+			return
+		}
+	}
+	t.Fatal("no replica has a retained message")
+}
