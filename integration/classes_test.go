@@ -3,15 +3,15 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"math/rand/v2"
 
 	"github.com/flotilla-mqtt/flotilla/integration/checker"
 	"github.com/flotilla-mqtt/flotilla/integration/harness"
@@ -65,7 +65,7 @@ func faultClasses() []faultClass {
 
 // TestFaultClasses runs the classes of faults one after the other on one cluster, each with traffic and a history of its own, and
 // writes what came of each as JSON and as a table (faults-out/classes.json, .md). Knobs: FLOTILLA_FAULTS=1 is the hour form;
-// FLOTILLA_CLASSES (F1,F7), FLOTILLA_CLASS_ROUNDS, FLOTILLA_FAULT_NODES, FLOTILLA_FAULT_INTERVAL_MS, FLOTILLA_SEED.
+// FLOTILLA_TAGS=planted gives other forms a disk that can be hurt; FLOTILLA_CLASSES (F1,F7), FLOTILLA_CLASS_ROUNDS, FLOTILLA_FAULT_NODES, FLOTILLA_FAULT_INTERVAL_MS, FLOTILLA_SEED.
 func TestFaultClasses(t *testing.T) {
 	long(t)
 	rounds, wanted := 1, []string{"F8"} // CI: what the other fault tests leave out, briefly
@@ -79,14 +79,15 @@ func TestFaultClasses(t *testing.T) {
 	interval := time.Duration(envInt(t, "FLOTILLA_FAULT_INTERVAL_MS", 10)) * time.Millisecond
 	seed := newSeed(t)
 	nodes := envInt(t, "FLOTILLA_FAULT_NODES", 3)
-	report := &checker.ClassReport{Seed: seed, Version: os.Getenv("FLOTILLA_VERSION"), Started: time.Now(), Cores: runtime.NumCPU(), Load: harness.Load()}
-	c := harness.Start(t, harness.Options{Nodes: nodes, Proxied: true, Flags: []string{"--set", "raft.snapshot_after=1MiB"}})
+	bin, obeys := rigBinary(t)
+	report := &checker.ClassReport{Seed: seed, Version: describe(), Started: time.Now(), Cores: runtime.NumCPU(), Load: harness.Load()}
+	c := harness.Start(t, harness.Options{Nodes: nodes, Proxied: true, Bin: bin, Flags: []string{"--set", "raft.snapshot_after=1MiB"}})
 	for i, class := range faultClasses() {
 		if wanted != nil && !slices.Contains(wanted, class.id) {
 			continue
 		}
-		row := checker.ClassRow{Class: class.id, Name: class.name, Nodes: nodes, Skipped: "the binary's disk obeys nobody (FLOTILLA_TAGS=planted)"}
-		if !class.disk || harness.DiskObeys() {
+		row := checker.ClassRow{Class: class.id, Name: class.name, Nodes: nodes, Skipped: "the binary's disk obeys nobody"}
+		if !class.disk || obeys {
 			t.Run(class.id, func(t *testing.T) { row = runClass(t, c, class, seed+uint64(i)*1000, rounds, interval) })
 		}
 		report.Rows = append(report.Rows, row)
@@ -94,6 +95,27 @@ func TestFaultClasses(t *testing.T) {
 		keepReport(t, report)
 	}
 	t.Logf("\n%s", report.Markdown())
+}
+
+// rigBinary is a binary whose disk can be hurt: the long form builds one, beside that of the other tests, which has no such thing
+// in it. It tells whether the disk obeys.
+func rigBinary(t *testing.T) (path string, obeys bool) {
+	t.Helper()
+	if os.Getenv("FLOTILLA_BIN") != "" || harness.DiskObeys() || os.Getenv("FLOTILLA_FAULTS") == "" {
+		return "", harness.DiskObeys()
+	}
+	path = filepath.Join(t.TempDir(), "flotilla")
+	build(t, "build", "-tags", "planted", "-o", path, "./cmd/flotilla")
+	return path, true
+}
+
+// describe names what is tested.
+func describe() string {
+	out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // keepReport writes what there is, so that a run that is cut short leaves something, too.
