@@ -173,7 +173,7 @@ func (w *walker) acked(a *Event) {
 // firstOrder holds I4 for first receptions.
 func (w *walker) firstOrder(ci int32, p *publish, d *Event) {
 	st := w.stream(ci, p)
-	if d.Seq < st.firstSeq && p.again && !w.x.promised(ci, p) {
+	if d.Seq < st.firstSeq && p.again && !w.x.promised(ci, p, d) {
 		return // sent before the subscription was there, and again after later ones
 	}
 	if d.Seq < st.firstSeq {
@@ -201,10 +201,10 @@ func (w *walker) connOrder(ci int32, p *publish, d *Event) {
 	}
 }
 
-// promised tells whether a subscription of a client surely held when a message was first sent.
-func (x *index) promised(ci int32, p *publish) bool {
+// promised tells whether a subscription of a client surely held from the first sending of a message to a delivery.
+func (x *index) promised(ci int32, p *publish, d *Event) bool {
 	return slices.ContainsFunc(x.candidates(ci, p.Topic), func(s *subscription) bool {
-		return s.share == nil && s.sure < p.T && s.gone > p.T
+		return s.share == nil && s.sure < p.T && s.gone > d.T
 	})
 }
 

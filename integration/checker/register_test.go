@@ -174,4 +174,14 @@ func TestOrderOfNewSubscription(t *testing.T) {
 	}
 	wantRules(t, sent(false))
 	wantRules(t, sent(true), "I4")
+	// The subscription of an earlier session does not count.
+	s := sent(true)
+	s.add(Event{Kind: Closed, T: 55, Client: "s", Conn: 1, Err: "lost"})
+	s.add(Event{Kind: Connect, T: 56, End: 57, Client: "s", Conn: 2, Expiry: 3600, Clean: true}).subscribe(2, "a/#", 58)
+	for i := range s.events {
+		if e := &s.events[i]; e.Kind == Deliver || e.Kind == Acked {
+			e.Conn = 2
+		}
+	}
+	wantRules(t, s)
 }
