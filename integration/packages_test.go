@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -70,7 +71,7 @@ func buildPackage(t testing.TB, kind, version string) string {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"ARCH=" + runtime.GOARCH, "VERSION=" + version, "VERSION_SCHEMA=semver", "GOFLAGS=-mod=mod"}
+	env := []string{"ARCH=" + runtime.GOARCH, "VERSION=" + version, "GOFLAGS=-mod=mod"}
 	args := []string{"package", "--config", file, "--packager", kind, "--target", dir}
 	if nfpm := os.Getenv("FLOTILLA_NFPM"); nfpm != "" {
 		run(t, env, nfpm, args...)
@@ -436,4 +437,59 @@ func (l *lockedText) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// TestStatefulSetSchema lets kubectl read the manifest into its own types and write it again, without a server: what it does not
+// know is gone then.
+func TestStatefulSetSchema(t *testing.T) {
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		t.Skip("kubectl is not installed")
+	}
+	all, err := os.ReadFile("../deploy/kubernetes/flotilla.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(bytes.Split(all, []byte("\n---\n")), func(b []byte) bool { return bytes.Contains(b, []byte("kind: StatefulSet")) })
+	if at < 0 {
+		t.Fatal("no StatefulSet")
+	}
+	source := bytes.Split(all, []byte("\n---\n"))[at]
+	cmd := exec.CommandContext(t.Context(), "kubectl", "set", "env", "--local", "-f", "-", "-o", "yaml", "UNUSED=x")
+	cmd.Stdin = bytes.NewReader(source)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var ours, known map[string]any
+	if err := errors.Join(yaml.Unmarshal(source, &ours), yaml.Unmarshal(out, &known)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lostPaths("", ours, known) {
+		t.Errorf("kubectl knows no %s", path)
+	}
+}
+
+// lostPaths are the members of a that b lacks.
+func lostPaths(path string, a, b any) (lost []string) {
+	switch a := a.(type) {
+	case map[string]any:
+		other, _ := b.(map[string]any)
+		for k, v := range a {
+			w, ok := other[k]
+			if !ok {
+				lost = append(lost, path+"."+k)
+				continue
+			}
+			lost = append(lost, lostPaths(path+"."+k, v, w)...)
+		}
+	case []any:
+		other, _ := b.([]any)
+		for i, v := range a {
+			if i >= len(other) {
+				return append(lost, fmt.Sprintf("%s[%d]", path, i))
+			}
+			lost = append(lost, lostPaths(fmt.Sprintf("%s[%d]", path, i), v, other[i])...)
+		}
+	}
+	return lost
 }
