@@ -96,9 +96,9 @@ func TestEventsAcrossARestart(t *testing.T) {
 	c.WaitHealthy(t, time.Minute)
 	n1, n2, n3 := c.Nodes[0], c.Nodes[1], c.Nodes[2]
 	r := readEvents(t, "", n1, n2)
-	token(t, n3, 1) // until the stream stands: what came before it opened is not in it
+	newToken(t, n3, 1) // until the stream stands: what came before it opened is not in it
 	harness.Wait(t, time.Minute, "the stream to begin", func(context.Context) error {
-		token(t, n3, 1)
+		newToken(t, n3, 1)
 		if len(r.find("token.created", "")) == 0 {
 			return fmt.Errorf("no token was seen")
 		}
@@ -108,7 +108,7 @@ func TestEventsAcrossARestart(t *testing.T) {
 	if err := n1.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	made := token(t, n3, 5)
+	made := newToken(t, n3, 5)
 	r.wait(t, "node.down", n1.ID)
 	n1.Start(t)
 	n1.WaitReady(t)
@@ -134,7 +134,7 @@ func TestEventsAcrossARestart(t *testing.T) {
 
 	// The node that was dead goes on from an id that another gave.
 	later := readEvents(t, up.ID, n1)
-	if again := token(t, n2, 1); again == "" {
+	if again := newToken(t, n2, 1); again == "" {
 		t.Fatal("no token")
 	}
 	later.wait(t, "token.created", "")
@@ -143,8 +143,8 @@ func TestEventsAcrossARestart(t *testing.T) {
 	}
 }
 
-// token makes a join token at a node, and returns its id.
-func token(t testing.TB, at *harness.Node, uses int) string {
+// newToken makes a join token at a node, and returns its id.
+func newToken(t testing.TB, at *harness.Node, uses int) string {
 	t.Helper()
 	var out struct {
 		ID string `json:"id"`
