@@ -174,7 +174,7 @@ func refusal(code command.ResultCode) error {
 	case command.Full:
 		return session.ErrRefused(mqtt.QuotaExceeded, "quota exceeded")
 	case command.WrongUser:
-		return session.ErrRefused(mqtt.ClientIdentifierNotValid, "client id belongs to another user")
+		return session.ErrRefused(mqtt.ClientIdentifierNotValid, "client id is not allowed")
 	case command.Invalid:
 		return session.ErrRefused(mqtt.ImplementationSpecificError, "the command is not valid here")
 	default:

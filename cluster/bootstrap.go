@@ -36,6 +36,9 @@ type hello struct {
 	Token    string `json:"token,omitempty"`
 	Admitted bool   `json:"admitted,omitempty"`
 	Refused  string `json:"refused,omitempty"`
+	// Nonce of a question, and Proof in its answer: see founders.go.
+	Nonce string `json:"nonce,omitempty"`
+	Proof string `json:"proof,omitempty"`
 }
 
 // formation makes one cluster out of N empty nodes.
@@ -53,6 +56,8 @@ type formation struct {
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 	// clusterID is the cluster that the certificates name, "" where there are none.
 	clusterID string
+	// doubted are the nodes that were reported for want of a proof.
+	doubted map[string]bool
 }
 
 // run returns once the identity is formed.
@@ -69,8 +74,9 @@ func (f *formation) run(ctx context.Context, h *helloServer) error {
 	lastReport := 0
 	for {
 		for _, addr := range f.cfg.Join {
-			peer, err := f.ask(ctx, addr)
-			if err != nil || peer.Self.ID == f.id.NodeID {
+			nonce := randomHex(16)
+			peer, err := f.ask(ctx, addr, nonce)
+			if err != nil || peer.Self.ID == f.id.NodeID || !f.believe(&peer, nonce) && !f.late(&peer) {
 				continue
 			}
 			seen[peer.Self.ID] = peer
@@ -185,8 +191,10 @@ func (f *formation) hello() hello {
 	return h
 }
 
-func (f *formation) ask(ctx context.Context, addr string) (hello, error) {
-	return f.say(ctx, addr, f.hello())
+func (f *formation) ask(ctx context.Context, addr, nonce string) (hello, error) {
+	say := f.hello()
+	say.Nonce = nonce
+	return f.say(ctx, addr, say)
 }
 
 func (f *formation) say(ctx context.Context, addr string, h hello) (hello, error) {

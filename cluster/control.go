@@ -143,6 +143,7 @@ func (c *control) form(l *controlLead) {
 	for shard := 1; shard <= s.Shards; shard++ {
 		body = command.AppendPlace(body, &command.Place{Shard: uint32(shard), Replicas: placeShard(stores, shard, s.Replicas), Founding: true})
 	}
+	body = c.n.cfg.appendSecret(body)
 	l.propose(body, func(err error) {
 		if err != nil {
 			c.n.lg.Warn("forming the cluster failed, the next leader tries again", zap.Error(err))

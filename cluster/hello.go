@@ -12,6 +12,8 @@ import (
 type helloServer struct {
 	// admit answers a node that wants to join; set before the port accepts.
 	admit func(*hello) hello
+	// secret is what founders share, "" for none.
+	secret string
 
 	mu   sync.Mutex
 	last hello // guarded by mu
@@ -44,5 +46,6 @@ func (h *helloServer) serve(conn net.Conn, from string) {
 	if asked.Joining && h.admit != nil {
 		answer = h.admit(&asked)
 	}
+	answer.Proof = answer.prove(h.secret, asked.Nonce)
 	_ = json.NewEncoder(conn).Encode(answer) // the asker retries
 }

@@ -110,12 +110,12 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 	if proof.NodeID != "" && ident.Starts == 0 && ident.Agreed == nil {
 		ident.NodeID = proof.NodeID // a new directory is that of the certificate's node
 	}
-	if err := ident.agrees(proof, cfg.DataDir); err != nil {
+	if err := errors.Join(ident.agrees(proof, cfg.DataDir), cfg.needsSecret(ident)); err != nil {
 		return nil, err
 	}
 	n := &Node{
 		cfg: cfg, lg: cfg.Logger.With(zap.String("node", ident.NodeID)), met: newMetrics(cfg.Registerer), id: ident.NodeID,
-		proof: proof, hellos: new(helloServer), routes: newRoutes(), lease: newLease(),
+		proof: proof, hellos: &helloServer{secret: cfg.JoinToken}, routes: newRoutes(), lease: newLease(),
 		hints: map[uint32]string{},
 	}
 	n.turns, n.sharers = newShareTurns(), newSharers()
