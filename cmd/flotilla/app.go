@@ -91,7 +91,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *app {
 		Commands: []*cli.Command{
 			a.startCommand(), a.devCommand(), a.configCommand(), a.userCommand(),
 			a.statusCommand(), a.clusterCommand(), a.nodeCommand(), a.groupCommand(), a.operationCommand(), a.checkCommand(), a.clientCommand(),
-			a.sessionCommand(), a.subscriptionCommand(), a.shareCommand(), a.retainedCommand(), a.alarmCommand(), a.apikeyCommand(), a.auditCommand(),
+			a.sessionCommand(), a.subscriptionCommand(), a.shareCommand(), a.retainedCommand(), a.alarmCommand(), a.apikeyCommand(), a.auditCommand(), a.inspectCommand(), a.debugCommand(),
 			a.eventsCommand(), a.explainCommand(), a.settingsCommand(), a.listenerCommand(), a.logCommand(),
 			a.pubCommand(), a.subCommand(), a.benchCommand(),
 			a.versionCommand(), a.completionCommand(),
