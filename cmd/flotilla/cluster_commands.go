@@ -72,7 +72,7 @@ func (a *app) clusterCommand() *cli.Command {
 			Name: "health", Usage: "exit 0 if the cluster is healthy, 8 if degraded, 5 without a majority", Flags: flags,
 			Description: "  flotilla cluster health --wait 60s",
 			Action:      a.call(0, 0, a.health),
-		}, a.tokenCommand(), a.caCommand()},
+		}, a.backupCommand(), a.restoreCommand(), a.verifyCommand(), a.recoverCommand(), a.tokenCommand(), a.caCommand()},
 	}
 }
 
