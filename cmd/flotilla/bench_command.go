@@ -89,6 +89,7 @@ func benchFlags(def bench.Config, publishers, subscribers, topics int) []cli.Fla
 		&cli.IntFlag{Name: "topics", Value: topics, Usage: "number `N` of topics"},
 		&cli.IntFlag{Name: "size", Value: def.Size, Usage: "`BYTES` of a payload, 28 at least"},
 		&cli.IntFlag{Name: "window", Value: def.Window, Usage: "`N` QoS 1 and 2 publishes in flight per publisher"},
+		&cli.IntFlag{Name: "receive-maximum", Usage: "`N` QoS 1 and 2 messages that a subscriber takes at a time (MQTT 5); 0 is 65535"},
 		&cli.StringFlag{Name: "rate", Value: "0", Usage: "messages a second of all publishers together, as `500/s`; 0 is as fast as it goes"},
 		&cli.StringFlag{Name: "duration", Value: "10s", Usage: "publish for this `TIME`"},
 		&cli.Uint64Flag{Name: "count", Usage: "end after `N` messages of all publishers together"},
@@ -160,6 +161,10 @@ func (a *app) benchConfig(c *cli.Context) (bench.Config, error) {
 	cfg.Publishers, cfg.Subscribers, cfg.Topics = c.Int("publishers"), c.Int("subscribers"), c.Int("topics")
 	cfg.Size, cfg.Window, cfg.Count = c.Int("size"), c.Int("window"), c.Uint64("count")
 	cfg.Sources = c.Int("sources")
+	if n := c.Int("receive-maximum"); n < 0 || n > 65535 {
+		return cfg, usagef("--receive-maximum %d: use 0 to 65535", n)
+	}
+	cfg.ReceiveMaximum = uint16(c.Int("receive-maximum"))
 	cfg.Durable, cfg.Retain = c.Bool("durable"), c.Bool("retain")
 	rate := c.String("rate")
 	if last := rate[max(len(rate)-1, 0):]; last >= "0" && last <= "9" && rate != "0" {

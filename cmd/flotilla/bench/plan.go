@@ -43,6 +43,8 @@ type Config struct {
 	Durable bool
 	// Retain sets the flag on publishes.
 	Retain bool
+	// ReceiveMaximum of subscribers (MQTT 5). 0: 65,535.
+	ReceiveMaximum uint16
 	// KeepAlive of all connections.
 	KeepAlive time.Duration
 	// Sources spreads connections over that many addresses of the loopback network,
@@ -190,13 +192,13 @@ func deal(i, m, n int) []int {
 func (p *plan) url(i int) string { return p.URLs[i%len(p.URLs)] }
 
 func (p *plan) options(role string, i int) mqttc.Options {
-	at := i
+	at, receive := i, uint16(0)
 	if role == "s" {
-		at++
+		at, receive = i+1, p.ReceiveMaximum
 	}
 	o := mqttc.Options{
 		URL: p.url(at), Version: p.Version, ClientID: fmt.Sprintf("%s-%s%d", p.clientPrefix(), role, i),
-		Clean: !p.Durable, KeepAlive: p.KeepAlive, Window: p.Window, Username: p.Username, Password: p.Password,
+		Clean: !p.Durable, KeepAlive: p.KeepAlive, Window: p.Window, ReceiveMaximum: receive, Username: p.Username, Password: p.Password,
 	}
 	if p.Sources > 0 {
 		o.Dial = p.from(i)
