@@ -123,17 +123,18 @@ func TestLists(t *testing.T) {
 func (w *crowd) times(t *testing.T, load float64) {
 	rounds := sized(t, "FLOTILLA_LIST_ROUNDS", 3, 30)
 	for _, cmd := range []string{"node ls", "status", "client ls", "session ls", "subscription ls", "group ls"} {
-		var took delays
+		var took, busy delays
 		for i := range rounds {
 			start := time.Now()
-			out := operator(t, w.c.Nodes[i%len(w.c.Nodes)], strings.Fields(cmd)...)
+			out, cpu := operator(t, w.c.Nodes[i%len(w.c.Nodes)], strings.Fields(cmd)...)
 			took.add(time.Since(start))
+			busy.add(cpu)
 			if lines := strings.Count(out, "\n"); strings.HasSuffix(cmd, "ls") && lines < 2 {
 				t.Errorf("flotilla %s printed %d lines:\n%s", cmd, lines, out)
 			}
 		}
 		q := took.take()
-		t.Logf("flotilla %s: %s", cmd, q)
+		t.Logf("flotilla %s: %s; of the command's own processor time %s", cmd, q, busy.take())
 		mark(t, "flotilla "+cmd+", p99", q.at(.99), markList, load)
 	}
 	for _, path := range []string{"/api/v1/nodes", "/api/v1/status", "/api/v1/clients?limit=1000", "/api/v1/sessions?limit=1000", "/api/v1/subscriptions?limit=1000"} {
@@ -149,8 +150,8 @@ func (w *crowd) times(t *testing.T, load float64) {
 	}
 }
 
-// operator runs a command of the binary against a node and returns what it printed.
-func operator(t testing.TB, at *harness.Node, args ...string) string {
+// operator runs a command of the binary against a node and returns what it printed, and the processor time that it took.
+func operator(t testing.TB, at *harness.Node, args ...string) (string, time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -160,7 +161,7 @@ func operator(t testing.TB, at *harness.Node, args ...string) string {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("flotilla %s: %v\n%s%s", strings.Join(args, " "), err, out.String(), problems.String())
 	}
-	return out.String()
+	return out.String(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
 // pages walks over all sessions and all clients while others come, go and move.
