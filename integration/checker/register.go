@@ -120,7 +120,18 @@ func (x *index) writeOf(z *zone) *Event {
 // liveSlack is how long before the end of a connection a message may have been acknowledged and still not have arrived.
 const liveSlack = int64(9e9)
 
-// checkGaps holds I14: whoever read a value gets every later one live, as long as the connection lasts.
+// granted is when the SUBACK of a read came.
+func (c *client) granted(e *Event) int64 {
+	for _, s := range c.subs {
+		if s.ev.Conn == e.Conn && s.filter == e.Topic {
+			return s.sure
+		}
+	}
+	return e.T
+}
+
+// checkGaps holds I14: whoever read a value gets every later one live, as long as the connection lasts. What was published while
+// the reader subscribed is listed apart: see Report.Overlapped.
 func (x *index) checkGaps(r *Report, seen map[receptionKey]*reception, topic string, reads []*Event) {
 	for _, e := range reads {
 		c := x.client(e.Client)
@@ -140,7 +151,11 @@ func (x *index) checkGaps(r *Report, seen map[receptionKey]*reception, topic str
 			if p.Topic != topic || !p.Retain || p.QoS == 0 || !p.acked() || p.T <= after || p.End+liveSlack > end.T {
 				continue
 			}
-			if seen[receptionKey{x.clientOf[e.Client], int32(pi)}] == nil {
+			switch {
+			case seen[receptionKey{x.clientOf[e.Client], int32(pi)}] != nil:
+			case p.T <= c.granted(e):
+				r.Overlapped = append(r.Overlapped, fmt.Sprintf("%s was published while %s subscribed, and came neither retained nor live", message0(p), e.Client))
+			default:
 				r.add("I14", fmt.Sprintf("%s read retained %s and never saw the later %s, acknowledged %d ms before its connection ended", e.Client, message(e), message0(p), (end.T-p.End)/1e6), e, p.Event, end)
 			}
 		}

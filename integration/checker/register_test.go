@@ -121,6 +121,20 @@ func registerStory() *story {
 	return s.add(Event{Kind: Closed, T: 20_000, Client: "r", Conn: 1, Err: "lost"})
 }
 
+func TestGapWhileSubscribing(t *testing.T) {
+	s := registerStory()
+	for i := range s.events {
+		if e := &s.events[i]; e.Kind == Publish && e.Seq == 2 {
+			e.T, e.End = 20*ms+1, 30*ms // the read ends at 25
+		}
+	}
+	wantRules(t, s)
+	r, err := Check(s.events)
+	if err != nil || len(r.Overlapped) != 1 {
+		t.Errorf("%v, overlapped %v, want one", err, r.Overlapped)
+	}
+}
+
 func TestGapAfterRead(t *testing.T) {
 	s := registerStory()
 	wantRules(t, s, "I14")
