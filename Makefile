@@ -7,6 +7,9 @@ SHELL       := /bin/bash
 GO          ?= go
 STATICCHECK ?= $(shell command -v staticcheck 2>/dev/null || { p=$$($(GO) env GOPATH)/bin/staticcheck; [ -x $$p ] && echo $$p; })
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# A Debian version begins with a digit; git describe without a tag gives a hash.
+PACKAGE_VERSION ?= $(shell echo '$(VERSION)' | sed -E 's/^v//; /^[0-9]/!s/^/0.0.0~git./')
+NFPM        ?= $(shell command -v nfpm 2>/dev/null || echo env GOFLAGS=-mod=mod $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0)
 LDFLAGS     := -X main.version=$(VERSION)
 PKGS        ?= ./...
 # Leaf rooms: quick enough under the race detector to run whole.
@@ -102,6 +105,14 @@ monitoring: ## metrics, alert rules and dashboard against the real Prometheus
 packages-test: ## deb, rpm, systemd unit and StatefulSet, tried out
 	FLOTILLA_PACKAGES=1 $(GO) test -v -count=1 -timeout 30m -run '^Test(Packages|StatefulSet)' ./integration
 
+.PHONY: bench-peers
+bench-peers: build ## this broker, mosquitto and nats-server measured by flotilla bench in one run (bench-out/table.md)
+	bash cmd/flotilla/bench/peers.sh bench-out
+
+.PHONY: bench-curves
+bench-curves: ## cost of a publish against sessions, retained messages, inbox depth and filters, 10^3 to 10^6
+	FLOTILLA_CURVES=1 $(GO) test -run '^$$' -bench 'Curve|Load|TrieMatch|FanOutStored' -benchtime 10000x -timeout 60m ./raftfsm/state ./router
+
 .PHONY: backlog
 backlog: ## 1,000,000 queued messages, all nodes restarted, all messages arrive
 	FLOTILLA_BACKLOG_MESSAGES=1000000 $(GO) test -v -count=1 -timeout 60m -run '^TestBacklog' ./integration
@@ -130,9 +141,9 @@ cover: ## coverage of all rooms in cover.html
 
 .PHONY: clean
 clean: ## delete what builds and test runs left behind
-	rm -rf bin dist cover.out cover.html faults-out
+	rm -rf bin dist cover.out cover.html faults-out bench-out
 
 .PHONY: packages
-packages: build ## deb and rpm in dist/ (needs nfpm)
+packages: build ## deb and rpm in dist/ (nfpm by go run, where it is not installed)
 	mkdir -p dist
-	for f in deb rpm; do ARCH=$$($(GO) env GOARCH) VERSION=$(VERSION) nfpm package --config deploy/packages/nfpm.yaml --packager $$f --target dist/; done
+	for f in deb rpm; do ARCH=$$($(GO) env GOARCH) VERSION=$(PACKAGE_VERSION) $(NFPM) package --config deploy/packages/nfpm.yaml --packager $$f --target dist/; done
