@@ -38,7 +38,7 @@ const (
 	// laneStall is how long a QoS 0 message waits for room in a lane that is full. A publisher that outruns the
 	// lane is slowed down by it: dropping at once cost more than sending, since the publisher only went faster
 	// (of 5.0 million messages 4.1 were read, matched, encoded and dropped).
-	laneStall = 50 * time.Millisecond
+	laneStall = 250 * time.Millisecond
 	// laneSweep is how often commands past their deadline are looked for.
 	laneSweep = 250 * time.Millisecond
 )
