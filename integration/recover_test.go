@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +151,108 @@ func TestRecover(t *testing.T) {
 	p.publish(t, "kept/a", "after", 1)
 	c.WaitAgreement(t, time.Minute)
 	member(t, n5, "cluster", "verify", "--deep")
+}
+
+// TestRecoverTwoOfFive: three of five nodes are lost. The two that are left have some groups between them, both of some, and none of
+// at least one: that one begins anew, and what the others had is there. Both are recovered in one run.
+func TestRecoverTwoOfFive(t *testing.T) {
+	long(t)
+	if !fullScenario() {
+		t.Skip("five nodes: with FLOTILLA_SCENARIOS=1")
+	}
+	c := harness.Start(t, harness.Options{Nodes: 5})
+	for i := range 40 {
+		sub := connect(t, c.Nodes[i%5], fmt.Sprintf("keeper-%d", i))
+		sub.subscribe(t, mqtt.SubscribeFilter{Filter: "kept/#", QoS: 1, RetainHandling: 2}, mqtt.SubscribeFilter{Filter: "$share/s/work/#", QoS: 1})
+		_ = sub.Close()
+	}
+	pub := connect(t, c.Nodes[0], "source")
+	for i := range 50 {
+		pub.publish(t, "kept/a", fmt.Sprint(i), 1)
+	}
+	c.WaitAgreement(t, time.Minute)
+	groups, err := c.Nodes[0].Groups(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := []string{c.Nodes[3].ID, c.Nodes[4].ID}
+	lost := map[uint32]bool{}
+	for _, g := range groups {
+		lost[g.ID] = g.ID != 0 && !slices.ContainsFunc(g.Replicas, func(id string) bool { return slices.Contains(left, id) })
+	}
+	home := map[string]uint32{}
+	for i := range 40 {
+		id := fmt.Sprintf("keeper-%d", i)
+		st, err := c.Nodes[0].Session(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		home[id] = st.Shard
+	}
+	c.KillAll(t)
+	for _, n := range c.Nodes[:3] {
+		if err := n.Wipe(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n4, n5 := c.Nodes[3], c.Nodes[4]
+	t.Log(onDisk(t, 0, "", "cluster", "recover", "--data-dir", n4.DataDir, "--data-dir", n5.DataDir, "--yes-i-lose-data"))
+	for _, n := range []*harness.Node{n4, n5} { // each waits for the groups of the other
+		if err := n.Launch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n4.WaitReady(t)
+	n5.WaitReady(t)
+	settled(t, n4, left)
+	replicated(t, n5, 2, left)
+	for _, id := range slices.Sorted(maps.Keys(home)) {
+		st, err := n5.Session(t.Context(), id)
+		switch {
+		case lost[home[id]] && err == nil:
+			t.Errorf("%s of the lost group %d is there: %+v", id, home[id], st)
+		case !lost[home[id]] && (err != nil || st.InboxDepth != 50):
+			t.Errorf("%s of group %d: %+v, %v", id, home[id], st, err)
+		}
+	}
+	// Everybody comes back, also those whose session is gone, and the share works for all of them.
+	sessions := map[string]*box{}
+	for id := range home {
+		sub := connect(t, n4, id)
+		sub.subscribe(t, mqtt.SubscribeFilter{Filter: "kept/#", QoS: 1, RetainHandling: 2}, mqtt.SubscribeFilter{Filter: "$share/s/work/#", QoS: 1})
+		sessions[id] = sub
+	}
+	p := connect(t, n5, "source")
+	for i := range 400 {
+		p.publish(t, fmt.Sprintf("work/%d", i), fmt.Sprint(i), 1)
+	}
+	p.publish(t, "kept/a", "after", 1)
+	harness.Wait(t, time.Minute, "each message of the share to reach a member", func(context.Context) error {
+		got := map[string]bool{}
+		after := 0
+		for _, s := range sessions {
+			for _, m := range s.all() {
+				if strings.HasPrefix(string(m.Topic), "work/") {
+					got[string(m.Payload)] = true
+				} else if string(m.Payload) == "after" {
+					after++
+				}
+			}
+		}
+		if len(got) != 400 || after != len(sessions) {
+			return fmt.Errorf("%d of 400, and %d of %d have the last one", len(got), after, len(sessions))
+		}
+		return nil
+	})
+	for _, n := range c.Nodes[:3] {
+		c.Forget(t, n)
+	}
+	n6 := c.Add(t)
+	n6.Start(t)
+	settled(t, n4, append(left, n6.ID))
+	replicated(t, n4, 3, append(left, n6.ID))
+	c.WaitAgreement(t, time.Minute)
+	member(t, n6, "cluster", "verify", "--deep")
 }
 
 // inspectAll looks at everything in a directory.
