@@ -111,8 +111,11 @@ func (s *Server) Handler() http.Handler {
 // look like a node that is gone.
 func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	v := recover()
-	if v == nil || v == http.ErrAbortHandler {
+	switch v {
+	case nil:
 		return
+	case http.ErrAbortHandler: // an answer that broke off must not look whole
+		panic(v)
 	}
 	s.lg.Error("handler panicked", eventField("api.failed"), opField(r.Pattern), zap.Any("panic", v), zap.Stack("stack"))
 	p, _ := toProblem(errPanic)

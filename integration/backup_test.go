@@ -285,7 +285,9 @@ func TestRestoreSurvivesKills(t *testing.T) {
 	fresh.WaitHealthy(t, 60*time.Second)
 	checkRestored(t, fresh, -1)
 	fresh.WaitAgreement(t, 30*time.Second)
-	var ops struct{ Items []struct{ Kind, State, Error string } }
+	var ops struct {
+		Items []struct{ Kind, State, Error string }
+	}
 	if err := fresh.Nodes[0].Do(t.Context(), http.MethodGet, "/api/v1/operations", nil, &ops); err != nil || len(ops.Items) != 1 || ops.Items[0].State != "done" {
 		t.Errorf("operations %+v, %v", ops, err)
 	}

@@ -62,7 +62,7 @@ func (c *Client) Restore(ctx context.Context, size int64, body func() (io.ReadCl
 func (c *Client) transfer(ctx context.Context, method, path string, prepare func(*http.Request) error) (*http.Response, error) {
 	var failed []string
 	for _, e := range c.endpoints {
-		req, err := http.NewRequestWithContext(ctx, method, e+path, nil)
+		req, err := c.newRequest(ctx, method, e+path, nil)
 		if err == nil && prepare != nil {
 			err = prepare(req)
 		}

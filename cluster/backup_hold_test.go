@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestOriginHold: while a backup holds a pump, nothing is sent and nothing is forgotten; then it goes on.
+func TestOriginHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		targets := map[string]*originTarget{}
+		for _, k := range originKeys {
+			targets[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
+		}
+		src := new(originList)
+		n := newOriginNode(ctx, "n1", 1, targets, &wg)
+		p := newOriginPump(9, src, n, src.tell(rand.New(rand.NewPCG(1, 5))))
+		pctx, stop := context.WithCancel(ctx)
+		wg.Add(1)
+		go func() { defer wg.Done(); p.run(pctx) }()
+		feed := func(count int) {
+			for range count {
+				src.add(originKeys[0], false)
+			}
+			p.kick()
+		}
+		// What went out is what the pump takes for sent or confirmed: the targets' own lists come later.
+		sent := func() uint64 {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.high
+		}
+		left := func() int {
+			src.mu.Lock()
+			defer src.mu.Unlock()
+			return len(src.items)
+		}
+		feed(500)
+		time.Sleep(20 * time.Second)
+		if sent() == 0 || left() != 0 {
+			t.Fatalf("the pump does not run: sent up to %d, %d left", sent(), left())
+		}
+		feed(10)
+		if err := p.holdFor(ctx, "b1", 12*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		feed(500)
+		at := sent()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		held := left()
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if sent() != at || left() != held || held < 500 {
+			t.Fatalf("under a hold: sent up to %d, then %d; %d left, then %d", at, sent(), held, left())
+		}
+		if err := p.holdFor(ctx, "b2", time.Second); err == nil {
+			t.Fatal("a second backup got the pump")
+		}
+		if p.letGo("b2") || !p.letGo("b1") || p.letGo("b1") {
+			t.Fatal("who held it?")
+		}
+		time.Sleep(20 * time.Second)
+		if sent() == at || left() != 0 {
+			t.Fatalf("after the hold: sent up to %d, %d left", sent(), left())
+		}
+		// A hold that nobody ends ends by itself, and who held it is told.
+		if err := p.holdFor(ctx, "b3", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		feed(5)
+		time.Sleep(20 * time.Second)
+		if left() != 0 || p.letGo("b3") {
+			t.Fatalf("a hold that lapsed: %d left", left())
+		}
+		stop()
+		cancel()
+		wg.Wait()
+	})
+}
