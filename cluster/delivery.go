@@ -317,7 +317,7 @@ func (n *Node) retainedOf(ctx context.Context, shard uint32, tenant, filter, aft
 	if r := n.replica(shard); r != nil {
 		index, err := n.readIndex(ctx, shard)
 		if planted("retained-read-stale") {
-			index, err = 0, nil
+			return nil, false, nil
 		}
 		if err == nil {
 			err = r.group.WaitApplied(ctx, index)
