@@ -1,10 +1,11 @@
 // Package api serves the HTTP admin API of a node: /api/v1, health, metrics,
-// the OpenAPI document and, on loopback, the profiler.
+// the OpenAPI document and, for administrators, the profiler.
 //
 // # What it owns
 //
 // Paths, query parameters, JSON bodies (declared in api/client, shared with
-// the client), problem bodies and the table from errors to HTTP statuses.
+// the client), problem bodies, the table from errors to HTTP statuses, and the
+// gate: who calls, and the table of what each role may.
 //
 // # What it must not know
 //
@@ -19,5 +20,5 @@
 //
 // # Lock order
 //
-// No locks.
+// failures.mu and answers.mu are leaves.
 package api
