@@ -20,7 +20,7 @@ import (
 // newest replica among them has, with that replica as its only voter; everything in its log counts as committed. By the election rule
 // that replica has every committed entry that any of the others has: it would win an election among them. The other replicas are
 // dropped and come back over the network, as those of new nodes do. A group of which no replica is left begins anew, empty. All nodes
-// whose directory is not named are put out for good, since what they have may be of a future that is gone. DESIGN.md has the proof.
+// whose directory is not named are put out for good, since what they have may be of a future that is gone. raftfsm/DESIGN.md has the proof.
 
 // ErrRecoverNeedless says that the nodes are a majority: they only have to be started.
 var ErrRecoverNeedless = errors.New("recovery is not needed")
