@@ -12,6 +12,8 @@
 //   - the merger at a shard's leader, which turns waiting batches into entries;
 //   - the route feed, the SUBACK gate and the lease that makes it sound;
 //   - forwards of QoS 0 messages and of messages for transient sessions;
+//   - backups: one cut of all shards, streamed; restores, from a spooled file to
+//     the shards' logs (DESIGN.md);
 //   - the duties of a shard's leader: ticks, lost nodes, originated messages;
 //   - what the broker says of itself below $SYS, and the limits of memory, disk
 //     and retained messages, with their alarms.
@@ -25,7 +27,8 @@
 // All are started by Start or by a method of a started part, and joined by
 // Stop or Kill through Node.wg: one per lane (sender), one per led shard
 // (merger, duties), one for the lease, one for the control view, one for $SYS,
-// one for the limits, one per client port, one per accepted peer link (in
+// one for the limits, one per capture that a backup holds, those of a restore
+// (restore_run.go), one per client port, one per accepted peer link (in
 // package peer). None outlives its Node.
 //
 // # Lock order
