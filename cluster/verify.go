@@ -42,8 +42,6 @@ const (
 	verifyTries = 5
 	// verifyPause is between two tries.
 	verifyPause = 200 * time.Millisecond
-	// storedLimit bounds how long one replica reads what it has stored.
-	storedLimit = time.Hour
 )
 
 // VerifyOptions say what is compared.

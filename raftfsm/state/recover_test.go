@@ -38,7 +38,7 @@ func TestRecoverRaisesNumbers_I9(t *testing.T) {
 // I16: what a member perhaps got is its own, the rest of the queue is for others; members without a session are gone.
 func TestRecoverSettlesShares_I16(t *testing.T) {
 	r := newShareRig(t, state.Options{})
-	a := r.member("a", 1, room(1))
+	r.member("a", 1, room(1))
 	r.member("b", 1, room(1))
 	r.publish(1, "1", "2", "3")
 	r.wantView(work + " 2/3 a:1/1 b:1/1")
@@ -53,7 +53,7 @@ func TestRecoverSettlesShares_I16(t *testing.T) {
 	}
 	r.one(command.OK, command.AppendNodeLost(nil, &command.NodeLost{Node: "n1", Incarnation: 1 << 40}))
 	r.carry()
-	a = r.connect("a", room(10), func(c *command.Connect) { c.Node, c.Incarnation = "n2", 1 })
+	a := r.connect("a", room(10), func(c *command.Connect) { c.Node, c.Incarnation = "n2", 1 })
 	r.carry()
 	r.want(a, "1:1 2:1 3:1")
 }
