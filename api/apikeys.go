@@ -46,16 +46,16 @@ func (s *Server) keyRoutes(a huma.API) {
 		return k, err
 	})
 	answer(s, a, deletion("delete-api-key", "/apikeys/{id}", "Take an API key back, by its id or its name", 404, 409),
-		func(ctx context.Context, in *byID) (struct{}, error) {
+		func(ctx context.Context, in *byID) (Done, error) {
 			// A key that this node has not heard of yet may be meant: the leader knows.
 			id := in.ID
 			if k, err := s.apiKey(in.ID); err == nil {
 				id = k.ID
 			}
 			if err := s.keepsOne(ctx, id); err != nil {
-				return struct{}{}, err
+				return Done{}, err
 			}
-			return struct{}{}, s.opt.Node.DropAPIKey(ctx, id)
+			return Done{}, s.opt.Node.DropAPIKey(ctx, id)
 		})
 }
 

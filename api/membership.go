@@ -104,16 +104,16 @@ func (s *Server) memberRoutes(a huma.API) {
 		return op
 	}
 	answer(s, a, verb("undrain-node", http.MethodPost, "/nodes/{id}/undrain", "Let a drained node serve again"),
-		func(ctx context.Context, in *byID) (struct{}, error) {
-			return struct{}{}, s.opt.Node.UndrainNode(ctx, in.ID)
+		func(ctx context.Context, in *byID) (Done, error) {
+			return Done{}, s.opt.Node.UndrainNode(ctx, in.ID)
 		})
 	answer(s, a, operation("safe-to-stop", "/nodes/{id}/safe-to-stop", "Whether a node can be stopped without harm", 404),
 		func(ctx context.Context, in *byID) (client.SafeToStop, error) {
 			return s.opt.Node.SafeToStop(ctx, in.ID)
 		})
 	answer(s, a, verb("transfer-group", http.MethodPost, "/groups/{id}/transfer", "Hand a group's leadership over"),
-		func(ctx context.Context, in *groupTransfer) (struct{}, error) {
-			return struct{}{}, s.opt.Node.TransferLeader(ctx, in.ID, in.Body.To)
+		func(ctx context.Context, in *groupTransfer) (Done, error) {
+			return Done{}, s.opt.Node.TransferLeader(ctx, in.ID, in.Body.To)
 		})
 	answer(s, a, operation("list-operations", "/operations", "Operations, newest first"),
 		func(ctx context.Context, in *ListParams) (client.List[client.Operation], error) {
@@ -139,8 +139,8 @@ func (s *Server) memberRoutes(a huma.API) {
 			return s.opt.Node.CreateToken(ctx, in.Body.Uses, time.Duration(in.Body.TTLSeconds)*time.Second)
 		})
 	answer(s, a, verb("revoke-join-token", http.MethodDelete, "/join-tokens/{id}", "Take a join token back"),
-		func(ctx context.Context, in *byID) (struct{}, error) {
-			return struct{}{}, s.opt.Node.RevokeToken(ctx, in.ID)
+		func(ctx context.Context, in *byID) (Done, error) {
+			return Done{}, s.opt.Node.RevokeToken(ctx, in.ID)
 		})
 }
 

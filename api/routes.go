@@ -82,6 +82,10 @@ func actionsOf(o *huma.OpenAPI) map[string]string {
 	return out
 }
 
+// Done is the answer of what has nothing to tell: an empty object. It has a
+// name because the document's schemas need one.
+type Done struct{}
+
 // body is an answer without headers of its own.
 type body[T any] struct{ Body T }
 
