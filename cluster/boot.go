@@ -61,6 +61,7 @@ func (n *Node) bootSteps() error {
 	if err := n.until(n.mayRoute); err != nil {
 		return err
 	}
+	n.server.SetLimits(n.limitsOf(n.control.view())) // before the first client, not with the next look
 	n.serve()
 	return nil
 }

@@ -90,7 +90,10 @@ func (n *Node) acceptClients(port *transport.ClientPort) {
 // ReloadTLS reads the certificates of all ports again. Connections that
 // exist go on; on an error the old certificate stays.
 func (n *Node) ReloadTLS() error {
-	errs := []error{n.port.ReloadTLS()}
+	var errs []error
+	if n.port != nil {
+		errs = append(errs, n.port.ReloadTLS())
+	}
 	for _, port := range n.clients {
 		if port != nil {
 			errs = append(errs, port.ReloadTLS())

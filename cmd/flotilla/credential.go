@@ -147,6 +147,9 @@ func (p *adminPort) wrap(l net.Listener) net.Listener {
 
 // reload reads the files again.
 func (p *adminPort) reload() error {
+	if p == nil {
+		return nil // no admin port
+	}
 	err := p.bootstrap.reload()
 	if p.tls != nil {
 		err = errors.Join(err, p.tls.Reload())

@@ -31,7 +31,7 @@ func newExtra(s *site) *extra {
 			return s.startWith("limited", func(c *cluster.Config) {
 				c.Session.MaxQoS, c.Session.RetainAvailable, c.Session.MaxPacketSize = 1, false, 2048
 				c.Session.ReceiveMaximum, c.Session.TopicAliasMaximum, c.Session.MaxKeepAlive = 4, 2, 4*time.Second
-				c.Session.MaxSubscriptions, c.Session.MaxSessionExpiry = 5, 100*time.Second
+				c.Settings.MaxSubscriptions, c.Settings.MaxSessionExpiry = 5, 100*time.Second
 			})
 		}),
 	}

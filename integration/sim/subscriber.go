@@ -14,8 +14,14 @@ type receiver struct {
 	c *client
 
 	mu   sync.Mutex
-	held map[uint16]checker.ID // guarded by mu: QoS 2 messages by packet id, until PUBREL
-	got  int                   // guarded by mu
+	held map[uint16]heldMessage // guarded by mu: QoS 2 messages by packet id, until PUBREL
+	got  int                    // guarded by mu
+}
+
+// heldMessage is a QoS 2 message between PUBLISH and PUBREL.
+type heldMessage struct {
+	id   checker.ID
+	conn int32
 }
 
 // newCrew is the members of a share of everything: durable ones with QoS 2, and one whose session ends with its connections.
@@ -32,7 +38,7 @@ func (w *World) newCrew() []*subscriber {
 const crewFilter = "$share/crew/q/#"
 
 func newReceiver(c *client) *receiver {
-	r := &receiver{c: c, held: map[uint16]checker.ID{}}
+	r := &receiver{c: c, held: map[uint16]heldMessage{}}
 	c.onPacket = r.packet
 	return r
 }
@@ -43,11 +49,11 @@ func (r *receiver) packet(conn int32, pk mqtt.Packet) {
 		r.publish(conn, p)
 	case *mqtt.Pubrel:
 		r.mu.Lock()
-		id, ok := r.held[p.PacketID]
+		h, ok := r.held[p.PacketID]
 		delete(r.held, p.PacketID)
 		r.mu.Unlock()
 		if ok {
-			r.acked(conn, id, p.PacketID)
+			r.acked(conn, h.id, p.PacketID)
 		}
 	}
 }
@@ -65,13 +71,18 @@ func (r *receiver) publish(conn int32, p *mqtt.Publish) {
 		ev.Err = "a message of topic " + id.Topic + " came with topic " + ev.Topic
 	}
 	ev.Publisher, ev.Seq = id.Publisher, id.Seq
-	r.c.w.rec.Add(ev)
 	r.mu.Lock()
 	r.got++
 	if p.QoS == 2 {
-		r.held[p.PacketID] = id
+		// What was under way to a connection that was taken over may come after its retransmission to the new one: the session
+		// holds the packet id, and does not pass the message on again.
+		if h, ok := r.held[p.PacketID]; ok && h.id == id && h.conn > conn {
+			ev.Dup = true
+		}
+		r.held[p.PacketID] = heldMessage{id, conn}
 	}
 	r.mu.Unlock()
+	r.c.w.rec.Add(ev)
 	if p.QoS == 1 {
 		r.acked(conn, id, p.PacketID)
 	}
