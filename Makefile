@@ -41,7 +41,7 @@ lint: ## gofmt, go vet and, where it is installed, staticcheck
 	@if [ -n "$(STATICCHECK)" ]; then echo "$(STATICCHECK) $(PKGS)"; "$(STATICCHECK)" $(PKGS); else echo "staticcheck is not installed: skipped (.ci/run installs it)"; fi
 
 .PHONY: test
-test: lint ## lint, then all tests with the short fault run (about thirteen minutes on two cores)
+test: lint ## lint, then all tests with the short fault run (about fifteen minutes on two cores)
 	$(GO) test -timeout $(TEST_TIMEOUT) $$($(GO) list $(PKGS) | grep -v '/integration$$')
 	$(GO) test -timeout $(TEST_TIMEOUT) ./integration
 
