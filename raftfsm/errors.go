@@ -52,6 +52,8 @@ var (
 	// acknowledges anything more.
 	ErrFailStop = errors.New("storage can no longer be trusted")
 
+	// errSuperseded refuses a snapshot that is older than the one that is there.
+	errSuperseded = errors.New("a newer snapshot was installed meanwhile")
 	// ErrDivergent is the cause of a fail-stop whose cure is a restart: the replica's log conflicts
 	// with an installed snapshot and is dropped at the next start.
 	ErrDivergent = errors.New("log conflicts with the installed snapshot")

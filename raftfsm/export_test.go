@@ -171,3 +171,13 @@ func TailOf(fs vfs.FS, dir string, group uint32) (uint64, error) {
 
 // NewHCLogger adapts a zap logger for raft.
 func NewHCLogger(lg *zap.Logger) hclog.Logger { return newHCLogger(lg) }
+
+// TakeOlderSnapshot ends a snapshot that was begun at index, as raft's snapshot goroutine would.
+func TakeOlderSnapshot(g *Group, index uint64) error {
+	sink, err := g.snaps.Create(raft.SnapshotVersionMax, index, 1, g.configuration(), 1, nil)
+	if err != nil {
+		return err
+	}
+	sink.(*snapshotSink).local = true
+	return sink.Close()
+}

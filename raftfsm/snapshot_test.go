@@ -131,6 +131,30 @@ func TestInstallIntoLagging(t *testing.T) {
 	}
 }
 
+// TestOlderSnapshotDoesNotReplaceNewer: a snapshot that a replica had begun when a newer one was installed changes nothing; with
+// its marker in place of the newer one, and the log cut behind that, the replica would not start again.
+func TestOlderSnapshotDoesNotReplaceNewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := raftfsmtest.NewCluster(t, raftfsmtest.Options{Group: small})
+		defer c.Close()
+		fill(t, c, 1, "a", 400)
+		n := c.Leader(1)
+		if err := n.Group(1).Snapshot(testCtx(t)); err != nil {
+			t.Fatal(err)
+		}
+		want := n.Group(1).Status().SnapshotIndex
+		if err := raftfsm.TakeOlderSnapshot(n.Group(1), 20); err == nil {
+			t.Error("the older snapshot was taken")
+		}
+		if got := n.Group(1).Status().SnapshotIndex; got != want {
+			t.Errorf("snapshot at %d, want %d", got, want)
+		}
+		c.Kill(n.Index, 0, rand.New(rand.NewPCG(1, 1)))
+		c.Start(n.Index)
+		c.WaitEqual(1)
+	})
+}
+
 // TestInstallIntoEmpty adds a node to a group whose log begins behind a snapshot.
 func TestInstallIntoEmpty(t *testing.T) { synctest.Test(t, testInstallIntoEmpty) }
 
@@ -193,10 +217,12 @@ func testG2DivergentFollower(t *testing.T) {
 		}
 	}
 	// What the leader holds for the follower since before its log was cut would repair the follower's
-	// log: it is lost with the leader's process.
+	// log: it is lost with the leadership.
 	lead := c.Leader(1)
-	c.Kill(lead.Index, 0, rand.New(rand.NewPCG(1, 1)))
-	c.Start(lead.Index)
+	heir := c.Nodes[3-old.Index-lead.Index]
+	if err := lead.Group(1).TransferLeadership(testCtx(t), heir.ID); err != nil {
+		t.Fatal(err)
+	}
 	c.Leader(1)
 	c.Net.Reset(old.ID)
 	<-time.After(2 * time.Second)

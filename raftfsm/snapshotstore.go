@@ -100,6 +100,10 @@ type snapshotStore struct {
 	// generation is the state's current generation.
 	generation func() uint32
 
+	// committing is held while a marker is written: one taken here and one that a leader sent come
+	// from two goroutines of raft.
+	committing sync.Mutex
+
 	mu      sync.Mutex
 	marker  *snapMarker
 	pending *snapMarker // received, not restored yet
@@ -193,10 +197,17 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 
 func incomingID(m *snapMarker) string { return fmt.Sprintf("in-%d-%d", m.term, m.index) }
 
-// commit makes m the snapshot: the state that it stands for is flushed.
+// commit makes m the snapshot: the state that it stands for is flushed. A snapshot that was begun
+// here before a newer one was installed is refused with errSuperseded: the log may begin behind the
+// newer one, and a marker before it would keep this replica from ever starting again.
 func (s *snapshotStore) commit(m *snapMarker) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
 	if s.dead() {
 		return ErrClosed
+	}
+	if at, _ := s.current(); m.index < at {
+		return fmt.Errorf("%w: %d, and %d is there", errSuperseded, m.index, at)
 	}
 	if err := writeFile(s.fs, s.dir, markerTmp, markerFile, m.encode(s.group)); err != nil {
 		err = fmt.Errorf("write snapshot marker of group %d: %w", s.group, err)
