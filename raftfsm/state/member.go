@@ -189,9 +189,24 @@ func (s *Shard) settleAll(ss *session) uint64 {
 			n++
 		}
 	}
+	holds := b.holds
 	b.holds = nil
 	s.originateSettles()
+	s.leaveLeft(ss, holds)
 	return n
+}
+
+// leaveLeft tells the shares that a session left before it ended, and whose messages it had perhaps
+// sent and did not finish. No subscription is there whose end would tell them.
+func (s *Shard) leaveLeft(ss *session, holds []hold) {
+	for i := range holds {
+		h := &holds[i]
+		if slices.ContainsFunc(ss.subs, func(u *sub) bool { return u.filter == h.filter }) {
+			continue
+		}
+		c := command.ShareMember{Filter: h.filter, Member: ss.key, Event: command.ShareLeave, Epoch: ss.epoch, Share: h.share}
+		s.originateCommand(ss.key.Tenant, h.filter, command.AppendShareMember(nil, &c), nil)
+	}
 }
 
 // tellShare tells a share what happened to its member. room bounds what a member that is connected

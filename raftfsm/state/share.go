@@ -161,7 +161,7 @@ func (s *Shard) memberEvent(ss *session, c *command.ShareMember) {
 		m = &member{client: strings.Clone(c.Member.ClientID), left: true, turn: sh.turn}
 		sh.members = slices.Insert(sh.members, at, m)
 	}
-	if m == nil || c.Event != command.ShareJoin && m.left {
+	if m == nil || m.left && c.Event != command.ShareJoin && c.Event != command.ShareLeave {
 		return
 	}
 	m.epoch, m.fence = c.Epoch, c.Origin.Seq
@@ -180,8 +180,10 @@ func (s *Shard) memberEvent(ss *session, c *command.ShareMember) {
 		s.setOffline(ss, m)
 	case command.ShareLeave:
 		s.setOffline(ss, m)
-		m.left = true
-		sh.present--
+		if !m.left { // it left before, and now its session ends
+			m.left = true
+			sh.present--
+		}
 		s.dropMember(ss, m)
 		if sh.present == 0 {
 			s.endShare(ss)
