@@ -357,7 +357,7 @@ func (c *Cluster) WaitEqual(group uint32) {
 			continue
 		}
 		running = append(running, n)
-		if err := n.Group(group).WaitApplied(ctx, index); err != nil {
+		if err := c.waitApplied(ctx, n, group, index); err != nil {
 			st := n.Group(group).Status()
 			c.tb.Fatalf("%s does not apply %d of group %d: %v (%+v)", n.ID, index, group, err, st)
 		}
@@ -365,6 +365,29 @@ func (c *Cluster) WaitEqual(group uint32) {
 	c.sameDigest(group, running)
 	if err := c.Oracle.Err(); err != nil {
 		c.tb.Fatal(err)
+	}
+}
+
+// waitApplied waits until n has applied index. A replica whose log conflicts with a snapshot that it
+// was sent ends its node and is whole after the next start (raftfsm.ErrDivergent): n is started again
+// then, as a supervisor would.
+func (c *Cluster) waitApplied(ctx context.Context, n *Node, group uint32, index uint64) error {
+	for {
+		alive, cancel := context.WithCancel(ctx)
+		go func() {
+			select {
+			case <-n.FatalCh():
+				cancel()
+			case <-alive.Done():
+			}
+		}()
+		err := n.Group(group).WaitApplied(alive, index)
+		cancel()
+		if err == nil || !errors.Is(n.Fatal(), raftfsm.ErrDivergent) {
+			return err
+		}
+		c.Kill(n.Index, 100, rand.New(rand.NewPCG(1, 1)))
+		c.Start(n.Index)
 	}
 }
 
