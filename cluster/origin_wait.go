@@ -1,0 +1,73 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+)
+
+// Who waits for a pump: a SUBACK, until the gated commands that its session caused are confirmed.
+
+// wait returns when every gated command up to seq is confirmed: this is what a
+// SUBACK waits for beside the gate of its own shard.
+func (p *originPump) wait(ctx context.Context, seq uint64) error {
+	if p.mach.OriginLow() > seq {
+		return nil
+	}
+	w := originWaiter{seq: seq, done: make(chan error, 1)}
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return ErrNoLeader
+	}
+	p.waiters = append(p.waiters, w)
+	ready := p.readyLocked()
+	p.mu.Unlock()
+	release(ready, nil)
+	p.kick()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		p.forget(w)
+		return context.Cause(ctx)
+	}
+}
+
+func (p *originPump) forget(w originWaiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiters = slices.DeleteFunc(p.waiters, func(o originWaiter) bool { return o.done == w.done })
+}
+
+// readyLocked takes out the waiters that need not wait any more.
+func (p *originPump) readyLocked() (ready []originWaiter) {
+	if len(p.waiters) == 0 {
+		return nil
+	}
+	rest := p.waiters[:0]
+	for _, w := range p.waiters {
+		if w.seq <= p.read && (len(p.gated) == 0 || p.gated[0] > w.seq) {
+			ready = append(ready, w)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	p.waiters = rest
+	return ready
+}
+
+func release(ready []originWaiter, err error) {
+	for _, w := range ready {
+		w.done <- err
+	}
+}
+
+// end lets the waiters ask the next leader.
+func (p *originPump) end() {
+	p.mu.Lock()
+	p.ended = true
+	waiters := p.waiters
+	p.waiters = nil
+	p.mu.Unlock()
+	release(waiters, ErrNoLeader)
+}
