@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
@@ -25,6 +26,7 @@ func controlEvents(before, after *state.ControlView) []Event {
 	out = append(out, operationEvents(before, after)...)
 	out = append(out, settingEvents(before.Settings, after.Settings)...)
 	out = append(out, tokenEvents(before.Tokens, after.Tokens)...)
+	out = append(out, keyEvents(before.APIKeys, after.APIKeys)...)
 	return append(out, placementEvents(before.Placement, after.Placement)...)
 }
 
@@ -107,6 +109,28 @@ func tokenEvents(before, after map[string]*command.JoinToken) (out []Event) {
 	for _, id := range sortedKeys(before) {
 		if after[id] == nil {
 			out = append(out, Event{Type: "token.revoked", Data: map[string]any{"token": id}})
+		}
+	}
+	return out
+}
+
+// keyEvents tells of API keys by their ids and names, which are no secrets.
+func keyEvents(before, after map[string]*command.APIKey) (out []Event) {
+	for _, id := range sortedKeys(after) {
+		if k := after[id]; before[id] == nil {
+			data := map[string]any{"key": id, "name": k.Name, "role": k.Role.String()}
+			if len(k.Scopes) > 0 {
+				data["scopes"] = k.Scopes
+			}
+			if k.ExpiresAt != 0 {
+				data["expires_at"] = time.UnixMilli(k.ExpiresAt).UTC()
+			}
+			out = append(out, Event{Type: "apikey.created", Data: data})
+		}
+	}
+	for _, id := range sortedKeys(before) {
+		if after[id] == nil {
+			out = append(out, Event{Type: "apikey.revoked", Data: map[string]any{"key": id, "name": before[id].Name}})
 		}
 	}
 	return out

@@ -164,6 +164,48 @@ func TestControlEventsAreAFunctionOfTheStates(t *testing.T) {
 	}
 }
 
+// TestKeyEvents: an API key that is made or taken back is told by its name, never by its secret's hash.
+func TestKeyEvents(t *testing.T) {
+	root := &command.APIKey{ID: "k1", Name: "root", Role: command.RoleAdmin, Hash: []byte("hash-of-root")}
+	scraper := &command.APIKey{ID: "k2", Name: "scraper", Role: command.RoleViewer, Scopes: []string{"metrics"}, Hash: []byte("hash-of-scraper"), CreatedAt: 1, ExpiresAt: 1000}
+	view := func(keys ...*command.APIKey) *state.ControlView {
+		v := &state.ControlView{ClusterID: "c", Nodes: map[string]*state.NodeInfo{"n1": {Node: command.Node{ID: "n1"}}}, APIKeys: map[string]*command.APIKey{}}
+		for _, k := range keys {
+			v.APIKeys[k.ID] = k
+		}
+		return v
+	}
+	for _, c := range []struct {
+		name          string
+		before, after *state.ControlView
+		want          string
+	}{
+		{"the first", view(), view(root), `[{"type":"apikey.created","data":{"key":"k1","name":"root","role":"admin"}}]`},
+		{"with a scope and an end", view(root), view(root, scraper),
+			`[{"type":"apikey.created","data":{"expires_at":"1970-01-01T00:00:01Z","key":"k2","name":"scraper","role":"viewer","scopes":["metrics"]}}]`},
+		{"the same", view(root), view(root), `null`},
+		{"one for another", view(root), view(scraper),
+			`[{"type":"apikey.created","data":{"expires_at":"1970-01-01T00:00:01Z","key":"k2","name":"scraper","role":"viewer","scopes":["metrics"]}},{"type":"apikey.revoked","data":{"key":"k1","name":"root"}}]`},
+	} {
+		events := controlEvents(c.before, c.after)
+		type told struct {
+			Type string         `json:"type"`
+			Data map[string]any `json:"data"`
+		}
+		var got []told
+		for _, e := range events {
+			got = append(got, told{e.Type, e.Data})
+			if _, known := eventTypes()[e.Type]; !known {
+				t.Errorf("%s: nobody can ask for %s", c.name, e.Type)
+			}
+		}
+		raw, err := json.Marshal(got)
+		if err != nil || string(raw) != c.want {
+			t.Errorf("%s: got %s, %v\nwant %s", c.name, raw, err, c.want)
+		}
+	}
+}
+
 func TestTapTakesStableNamesOnly(t *testing.T) {
 	ev := newEvents("n1", 1, newEventMetrics(nil))
 	lg := ev.tapLog(zap.New(zapcore.NewNopCore())).With(zap.Uint32("group", 3))
