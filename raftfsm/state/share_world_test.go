@@ -205,10 +205,9 @@ func (w *world) settle() {
 	for again := true; again; {
 		again = false
 		for _, sh := range w.shards {
-			for _, n := range sh.lost {
-				sh.apply(command.AppendNodeLost(nil, &n))
+			for len(sh.lost) > 0 {
+				sh.hearOfLoss()
 			}
-			sh.lost = nil
 			for _, to := range w.shards {
 				for sh.pump(to) {
 					again = true
@@ -375,8 +374,7 @@ func (w *world) step() {
 		w.kill([]string{"n1", "n2"}[w.draw("node", 2)])
 	case "lost":
 		if len(sh.lost) > 0 {
-			sh.apply(command.AppendNodeLost(nil, &sh.lost[0]))
-			sh.lost = sh.lost[1:]
+			sh.hearOfLoss()
 		}
 	case "tick":
 		w.tick(int64(w.draw("ms", 30_000)))
@@ -387,6 +385,18 @@ func (w *world) step() {
 	}
 }
 
+// hearOfLoss tells a shard of the next process that ended. What a session without a future got since
+// then counts as perhaps sent, too: the shard cannot know better.
+func (sh *worldShard) hearOfLoss() {
+	for _, c := range sh.w.clients {
+		if in, ok := c.session(); ok && c.shard() == sh && !c.connected && !in.Durable {
+			c.excuse()
+		}
+	}
+	sh.apply(command.AppendNodeLost(nil, &sh.lost[0]))
+	sh.lost = sh.lost[1:]
+}
+
 // kill ends a process. Each shard learns of it in its own time.
 func (w *world) kill(node string) {
 	inc := w.nodeInc[node]
@@ -394,9 +404,6 @@ func (w *world) kill(node string) {
 	for _, c := range w.clients {
 		if c.connected && c.node == node {
 			c.connected = false
-			if !c.durable {
-				c.excuse()
-			}
 		}
 	}
 	for _, sh := range w.shards {
