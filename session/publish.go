@@ -46,7 +46,7 @@ func (c *Conn) onPublish(p *mqtt.Publish) bool {
 	m.Topic, m.Payload, m.Props = p.Topic, p.Payload, p.Props
 	m.QoS, m.Retain, m.HasExpiry, m.Expiry = p.QoS, p.Retain, p.HasExpiry, p.Expiry
 	m.PublishedAt = time.Now().UnixMilli()
-	m.Publisher = c.ident.ClientID
+	m.Publisher, m.Epoch = c.ident.ClientID, c.ref.Epoch
 	switch p.QoS {
 	case 0:
 		c.srv.be.Publisher.Publish(c.ctx, c.ident.Tenant, m, nil)

@@ -84,7 +84,7 @@ func (m *Message) Decode(b []byte) error {
 	return f.err("message")
 }
 
-// Fields of Publish: 1 tenant, 2 message, 3 flags, 4 origin {1 shard, 2 seq, 3 low}.
+// Fields of Publish: 1 tenant, 2 message, 3 flags, 4 origin {1 shard, 2 seq, 3 low}, 5 epoch.
 
 func (o *OriginKey) size() int {
 	return sizeUint(uint64(o.Shard)) + sizeUint(o.Seq) + sizeUint(o.Low)
@@ -92,7 +92,7 @@ func (o *OriginKey) size() int {
 
 // AppendPublish adds the command to a lane's buffer. It copies the message once.
 func AppendPublish(dst []byte, p *Publish) []byte {
-	n := sizeBytes(len(p.Tenant)) + sizeBytes(len(p.Message)) + sizeUint(uint64(p.Flags))
+	n := sizeBytes(len(p.Tenant)) + sizeBytes(len(p.Message)) + sizeUint(uint64(p.Flags)) + sizeUint(p.Epoch)
 	on := 0
 	if p.Origin.Shard != 0 {
 		on = p.Origin.size()
@@ -110,7 +110,7 @@ func AppendPublish(dst []byte, p *Publish) []byte {
 		dst = putUint(dst, 2, p.Origin.Seq)
 		dst = putUint(dst, 3, p.Origin.Low)
 	}
-	return dst
+	return putUint(dst, 5, p.Epoch)
 }
 
 // Decode reads the payload of a publish command. It aliases b.
@@ -138,6 +138,8 @@ func (p *Publish) Decode(b []byte) error {
 				}
 			}
 			f.bad = f.bad || o.bad
+		case 5:
+			p.Epoch = f.uint()
 		}
 	}
 	return f.err("publish")

@@ -50,7 +50,7 @@ func TestMessageRoundTrip(t *testing.T) {
 		}
 		p := Publish{Tenant: "t", Message: b, Flags: ToInboxes, Origin: OriginKey{Shard: rapid.Uint32().Draw(t, "shard"), Seq: 5}}
 		if p.Origin.Shard == 0 {
-			p.Origin = OriginKey{}
+			p.Origin, p.Epoch = OriginKey{}, rapid.Uint64().Draw(t, "epoch")
 		}
 		cmds := AppendPublish(nil, &p)
 		if n, err := CountCommands(cmds); n != 1 || err != nil {

@@ -17,4 +17,7 @@ type Message struct {
 	PublishedAt int64
 	// Publisher is the client id of the publisher, of the same tenant (No Local).
 	Publisher string
+	// Epoch is that of the publisher's connection, 0 if there is none. It is no part of the
+	// encoding: a command that needs it carries it (Publish).
+	Epoch uint64
 }

@@ -6,7 +6,8 @@ const NeverExpires = 0xFFFFFFFF
 // Publish adds a message to what this shard holds of it: the inboxes of its
 // durable sessions, its shares, its retained messages.
 // Results: OK (stored somewhere), NoMatch, Duplicate (the origin key was applied
-// before), Full (a new retained topic past the limit; inboxes have it nevertheless).
+// before), Full (a new retained topic past the limit; inboxes have it nevertheless),
+// StaleEpoch (see Epoch; inboxes have it nevertheless).
 type Publish struct {
 	Tenant string
 	// Message is an encoded Message (Message.Append). The same bytes go to all
@@ -15,6 +16,12 @@ type Publish struct {
 	Flags   PublishFlags
 	// Origin is set (Shard > 0) for a message that a shard originated.
 	Origin OriginKey
+	// Epoch, if it is not 0, is that of the connection that sent a message to be retained. If
+	// the shard has retained messages of a later one of the same client, this one
+	// changes nothing retained: a lane sends again until it is heard, perhaps long after its
+	// client has sent the message over another gateway, and newer ones behind it. 0,
+	// as in older logs: whatever comes last stays.
+	Epoch uint64
 }
 
 // PublishFlags say which kinds of targets a shard has for a message.
