@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -112,9 +111,7 @@ type keyRequest struct {
 }
 
 // keyReply is the answer.
-type keyReply struct {
-	Guard *GuardError `json:"guard,omitempty"`
-}
+type keyReply struct{ ruling }
 
 // CreateAPIKey commits a key. Only the SHA-256 of the secret leaves this
 // function.
@@ -161,65 +158,36 @@ func (n *Node) settles(ctx context.Context, cond func() bool) error {
 
 // askKeys puts a question to the control leader, here or elsewhere.
 func (n *Node) askKeys(ctx context.Context, req keyRequest) error {
-	leader := n.leaderOf(0)
-	switch leader {
-	case "":
-		return ErrNoLeader
-	case n.id:
-		return n.control.judgeKey(ctx, &req)
-	}
-	raw, err := json.Marshal(req)
-	if err != nil {
-		return err
-	}
-	resp, err := n.query(ctx, leader, queryKeys, raw)
-	if err != nil {
-		return fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
-	}
-	var reply keyReply
-	if err := json.Unmarshal(resp, &reply); err != nil {
-		return errFrame
-	}
-	if reply.Guard != nil {
-		return reply.Guard
-	}
-	return nil
-}
-
-// answerKeys is the control leader's side of askKeys.
-func (n *Node) answerKeys(ctx context.Context, raw []byte) ([]byte, error) {
-	var req keyRequest
-	if err := json.Unmarshal(raw, &req); err != nil {
-		return nil, errFrame
-	}
-	var reply keyReply
-	err := n.control.judgeKey(ctx, &req)
-	if err != nil && !errors.As(err, &reply.Guard) {
-		return nil, err
-	}
-	return json.Marshal(reply)
+	_, err := decide(ctx, n, queryKeys, req, n.control.judgeKey)
+	return err
 }
 
 // judgeKey decides on the control leader.
-func (c *control) judgeKey(ctx context.Context, req *keyRequest) error {
-	l := c.lead.Load()
-	if l == nil {
-		return fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
-	}
-	if err := c.barrier(ctx); err != nil {
-		return err
+func (c *control) judgeKey(ctx context.Context, req keyRequest) (keyReply, error) {
+	l, err := c.judging(ctx)
+	if err != nil {
+		return keyReply{}, err
 	}
 	if req.Put != nil {
-		code, err := l.commit(ctx, command.AppendPutAPIKey(nil, &command.PutAPIKey{Key: *req.Put}))
-		if err != nil {
-			return err
-		}
-		return refusedKey(code, req.Put)
+		return keyReply{}, l.putKey(ctx, req.Put)
 	}
-	id := req.Drop
-	if v := c.view(); v.APIKeys[id] == nil {
+	return keyReply{}, l.dropKey(ctx, c.view(), req.Drop)
+}
+
+func (l *controlLead) putKey(ctx context.Context, k *command.APIKey) error {
+	code, err := l.commit(ctx, command.AppendPutAPIKey(nil, &command.PutAPIKey{Key: *k}))
+	if err != nil {
+		return err
+	}
+	return refusedKey(code, k)
+}
+
+// dropKey takes back the key of an id or a name.
+func (l *controlLead) dropKey(ctx context.Context, v *state.ControlView, name string) error {
+	id := name
+	if v.APIKeys[id] == nil {
 		for _, k := range v.APIKeys {
-			if k.Name == id {
+			if k.Name == name {
 				id = k.ID
 			}
 		}
@@ -229,9 +197,9 @@ func (c *control) judgeKey(ctx context.Context, req *keyRequest) error {
 	case err != nil:
 		return err
 	case code == command.NoMatch:
-		return refuse(GuardNotFound, "there is no API key %s", req.Drop)
+		return refuse(GuardNotFound, "there is no API key %s", name)
 	case code == command.Denied:
-		return refuse(GuardConflict, "API key %s is the last one of an administrator: make another first (flotilla apikey add NAME --role admin), or take back the others before it", req.Drop)
+		return refuse(GuardConflict, "API key %s is the last one of an administrator: make another first (flotilla apikey add NAME --role admin), or take back the others before it", name)
 	}
 	return nil
 }

@@ -94,23 +94,16 @@ func (n *Node) RecordAudit(e AuditEntry) { n.auditBook.record(e) }
 // AuditLog lists the entries of all nodes that are up, newest first. A node that
 // does not answer is an error unless stale is asked for, which leaves it out.
 func (n *Node) AuditLog(ctx context.Context, o ListOptions) (items []AuditEntry, next string, err error) {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
 	var failed error
-	for _, id := range n.gateways() {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			page, err := n.auditOf(ctx, id, auditQuery{Before: o.After, Limit: o.Limit + 1})
-			mu.Lock()
-			defer mu.Unlock()
+	n.eachNodeUp(func(id string) func() {
+		page, err := n.auditOf(ctx, id, auditQuery{Before: o.After, Limit: o.Limit + 1})
+		return func() {
 			if err != nil && !o.Stale {
 				failed = err
 			}
 			items = append(items, page...)
-		}()
-	}
-	wg.Wait()
+		}
+	})
 	if failed != nil {
 		return nil, "", failed
 	}
@@ -126,19 +119,11 @@ func (n *Node) auditOf(ctx context.Context, node string, q auditQuery) ([]AuditE
 	if node == n.id {
 		return n.auditBook.page(q.Before, q.Limit), nil
 	}
-	body, err := json.Marshal(q)
+	items, err := askNode[[]AuditEntry](ctx, n, node, queryAudit, q, ErrUnreachable)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := n.query(ctx, node, queryAudit, body)
-	if err != nil {
-		return nil, fmt.Errorf("%w: ask %s for its audit log: %w", ErrUnreachable, node, err)
-	}
-	var items []AuditEntry
-	if err := json.Unmarshal(resp, &items); err != nil {
-		return nil, errFrame
-	}
-	return items, nil
+	return *items, nil
 }
 
 func (n *Node) answerAudit(raw []byte) ([]byte, error) {

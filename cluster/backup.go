@@ -112,7 +112,7 @@ func (n *Node) answerBackup(ctx context.Context, q byte, d *dec) ([]byte, error)
 	case queryRestoreShard:
 		return n.answerRestoreShard(d)
 	default:
-		return n.answerRestoreDecide(ctx, d.b)
+		return answerDecide(ctx, d.b, n.control.judgeRestore)
 	}
 }
 
@@ -322,7 +322,7 @@ func (n *Node) tryCut(ctx context.Context, v *state.ControlView) ([]*captureInfo
 	cut := make([]*captureInfo, v.Shards+1)
 	if err == nil {
 		err = eachShard(v, func(shard uint32) (err error) {
-			cut[shard], err = n.captureOf(ctx, shard)
+			cut[shard], err = askLeaderOf[captureInfo](ctx, n, shard, queryBackupCapture)
 			return err
 		})
 	}
@@ -335,7 +335,7 @@ func (n *Node) tryCut(ctx context.Context, v *state.ControlView) ([]*captureInfo
 		return err
 	})
 	if err = errors.Join(err, held); err == nil {
-		cut[0], err = n.captureOf(ctx, 0)
+		cut[0], err = askLeaderOf[captureInfo](ctx, n, 0, queryBackupCapture)
 	}
 	return cut, err
 }
@@ -353,18 +353,6 @@ func eachShard(v *state.ControlView, fn func(shard uint32) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-func (n *Node) captureOf(ctx context.Context, group uint32) (*captureInfo, error) {
-	resp, err := n.askLeader(ctx, group, queryBackupCapture, putUint(nil, uint64(group)))
-	if err != nil {
-		return nil, err
-	}
-	info := new(captureInfo)
-	if err := json.Unmarshal(resp, info); err != nil {
-		return nil, errFrame
-	}
-	return info, nil
 }
 
 // askLeader puts a question to the leader of a group, here or elsewhere. Who does not lead says so, and the next replica

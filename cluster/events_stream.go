@@ -289,19 +289,11 @@ func (s *EventStream) ask(ctx context.Context, node string, q *eventQuery) (*eve
 	if node == s.n.id {
 		return s.n.events.page(ctx, q), nil
 	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
+	p, err := askNode[eventPage](ctx, s.n, node, queryEvents, q, ErrUnreachable)
+	if err == nil && len(p.At) != len(p.Events) {
+		err = errFrame
 	}
-	resp, err := s.n.query(ctx, node, queryEvents, body)
-	if err != nil {
-		return nil, err
-	}
-	p := new(eventPage)
-	if err := json.Unmarshal(resp, p); err != nil || len(p.At) != len(p.Events) {
-		return nil, errFrame
-	}
-	return p, nil
+	return p, err
 }
 
 // run follows every node that is up, until the stream ends.

@@ -139,19 +139,7 @@ func (n *Node) askExplainOf(ctx context.Context, node string, q explainQuery) (*
 	case "":
 		return nil, ErrNoLeader
 	}
-	raw, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := n.query(ctx, node, queryExplain, raw)
-	if err != nil {
-		return nil, fmt.Errorf("%w: ask %s: %w", ErrNoLeader, node, err)
-	}
-	a := new(explainAnswer)
-	if err := json.Unmarshal(resp, a); err != nil {
-		return nil, errFrame
-	}
-	return a, nil
+	return askNode[explainAnswer](ctx, n, node, queryExplain, q, ErrNoLeader)
 }
 
 // ExplainTopic says where a publish to a topic goes and why it would be refused now. It

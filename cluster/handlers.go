@@ -239,13 +239,13 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 		}
 		return nil, n.control.leave(node, inc)
 	case queryMember:
-		return n.answerMember(ctx, d.b)
+		return answerDecide(ctx, d.b, n.control.judge)
 	case queryGroup, queryTransfer:
 		return n.answerGroup(ctx, q, d)
 	case queryBackupHold, queryBackupCapture, queryBackupRelease, queryBackupRead, queryBackupClose, queryRestoreQuiet, queryRestoreShard, queryRestoreDecide:
 		return n.answerBackup(ctx, q, d)
 	case queryKeys:
-		return n.answerKeys(ctx, d.b)
+		return answerDecide(ctx, d.b, n.control.judgeKey)
 	case queryAudit:
 		return n.answerAudit(d.b)
 	case queryVerifyMark, queryVerifyDigest, queryVerifyStored:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -127,21 +126,12 @@ func (n *Node) listeners() []ListenerStatus {
 
 // infoOf asks a node.
 func (n *Node) infoOf(ctx context.Context, node string, q *nodeInfoQuery) (*nodeInfo, error) {
-	info := new(nodeInfo)
+	var info *nodeInfo
+	var err error
 	if node == n.id {
 		info = n.localInfo(q)
-	} else {
-		raw, err := json.Marshal(q)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := n.query(ctx, node, queryNodeInfo, raw)
-		if err != nil {
-			return nil, fmt.Errorf("%w: ask %s: %w", ErrUnreachable, node, err)
-		}
-		if err := json.Unmarshal(resp, info); err != nil {
-			return nil, errFrame
-		}
+	} else if info, err = askNode[nodeInfo](ctx, n, node, queryNodeInfo, q, ErrUnreachable); err != nil {
+		return nil, err
 	}
 	if info.Guard != nil {
 		return nil, info.Guard

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -49,7 +47,7 @@ type memberRequest struct {
 type memberReply struct {
 	Operation *OperationStatus `json:"operation,omitempty"`
 	Token     *TokenStatus     `json:"token,omitempty"`
-	Guard     *GuardError      `json:"guard,omitempty"`
+	ruling
 }
 
 // DrainNode sends a node's clients and leaderships away until UndrainNode. It stays a member and keeps its replicas.
@@ -88,56 +86,13 @@ func (n *Node) operate(ctx context.Context, req memberRequest) (OperationStatus,
 
 // askControl puts a question to the control leader, here or elsewhere.
 func (n *Node) askControl(ctx context.Context, req memberRequest) (memberReply, error) {
-	leader := n.leaderOf(0)
-	switch leader {
-	case "":
-		return memberReply{}, ErrNoLeader
-	case n.id:
-		return n.control.judge(ctx, req)
-	}
-	raw, err := json.Marshal(req)
-	if err != nil {
-		return memberReply{}, err
-	}
-	resp, err := n.query(ctx, leader, queryMember, raw)
-	if err != nil { // whoever leads now has to be asked again; all of it may be repeated
-		return memberReply{}, fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
-	}
-	var reply memberReply
-	if err := json.Unmarshal(resp, &reply); err != nil {
-		return memberReply{}, errFrame
-	}
-	if reply.Guard != nil {
-		return memberReply{}, reply.Guard
-	}
-	return reply, nil
-}
-
-// answerMember is the control leader's side of askControl.
-func (n *Node) answerMember(ctx context.Context, raw []byte) ([]byte, error) {
-	var req memberRequest
-	if err := json.Unmarshal(raw, &req); err != nil {
-		return nil, errFrame
-	}
-	reply, err := n.control.judge(ctx, req)
-	var g *GuardError
-	if errors.As(err, &g) {
-		reply, err = memberReply{Guard: g}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(reply)
+	return decide(ctx, n, queryMember, req, n.control.judge)
 }
 
 // judge decides on the control leader.
 func (c *control) judge(ctx context.Context, req memberRequest) (memberReply, error) {
-	l := c.lead.Load()
-	if l == nil {
-		return memberReply{}, fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
-	}
-	// What this leader has not applied yet may change the answer.
-	if err := c.barrier(ctx); err != nil {
+	l, err := c.judging(ctx)
+	if err != nil {
 		return memberReply{}, err
 	}
 	switch req.Do {

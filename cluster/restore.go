@@ -199,7 +199,7 @@ func (n *Node) mayRestore(ctx context.Context, b *raftfsm.Backup) error {
 		return refuse(GuardBusy, "operation %s (%s of %s) is running: wait for it (flotilla operation show %s), or cancel it", run.ID, run.Kind, run.Node, run.ID)
 	}
 	for shard := uint32(1); shard <= v.Shards; shard++ {
-		s, err := n.askRestoreShard(ctx, shard)
+		s, err := askLeaderOf[restoreShard](ctx, n, shard, queryRestoreShard)
 		if err != nil {
 			return fmt.Errorf("%w: shard %d: %w", ErrNoLeader, shard, err)
 		}
@@ -238,18 +238,6 @@ func fits(h *BackupHeader, v *state.ControlView) error {
 
 // knownFeatureLevel is what this program understands in a backup.
 const knownFeatureLevel = 1
-
-func (n *Node) askRestoreShard(ctx context.Context, shard uint32) (*restoreShard, error) {
-	resp, err := n.askLeader(ctx, shard, queryRestoreShard, putUint(nil, uint64(shard)))
-	if err != nil {
-		return nil, err
-	}
-	s := new(restoreShard)
-	if err := json.Unmarshal(resp, s); err != nil {
-		return nil, errFrame
-	}
-	return s, nil
-}
 
 // quiet returns when this node serves no client, because it knows what the control group held at index.
 func (n *Node) quiet(ctx context.Context, index uint64) error {

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -39,54 +37,13 @@ type restoreRequest struct {
 func (n *Node) decideRestore(ctx context.Context, req restoreRequest) (memberReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	leader := n.leaderOf(0)
-	switch leader {
-	case "":
-		return memberReply{}, ErrNoLeader
-	case n.id:
-		return n.control.judgeRestore(ctx, req)
-	}
-	raw, err := json.Marshal(req)
-	if err != nil {
-		return memberReply{}, err
-	}
-	resp, err := n.query(ctx, leader, queryRestoreDecide, raw)
-	if err != nil {
-		return memberReply{}, fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
-	}
-	var reply memberReply
-	if err := json.Unmarshal(resp, &reply); err != nil {
-		return memberReply{}, errFrame
-	}
-	if reply.Guard != nil {
-		return memberReply{}, reply.Guard
-	}
-	return reply, nil
-}
-
-func (n *Node) answerRestoreDecide(ctx context.Context, raw []byte) ([]byte, error) {
-	var req restoreRequest
-	if err := json.Unmarshal(raw, &req); err != nil {
-		return nil, errFrame
-	}
-	reply, err := n.control.judgeRestore(ctx, req)
-	var g *GuardError
-	if errors.As(err, &g) {
-		reply, err = memberReply{Guard: g}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(reply)
+	return decide(ctx, n, queryRestoreDecide, req, n.control.judgeRestore)
 }
 
 // judgeRestore decides on the control leader.
 func (c *control) judgeRestore(ctx context.Context, req restoreRequest) (memberReply, error) {
-	l := c.lead.Load()
-	if l == nil {
-		return memberReply{}, fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
-	}
-	if err := c.barrier(ctx); err != nil {
+	l, err := c.judging(ctx)
+	if err != nil {
 		return memberReply{}, err
 	}
 	if req.Do == restoreBegin {

@@ -2,9 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -68,60 +65,21 @@ type settingsRequest struct {
 
 type settingsReply struct {
 	Changed []SettingStatus `json:"changed"`
-	Guard   *GuardError     `json:"guard,omitempty"`
+	ruling
 }
 
 // ChangeSettings sets cluster settings, all or none, and returns those that change.
 // Errors: *GuardError, ErrNoLeader.
 func (n *Node) ChangeSettings(ctx context.Context, values map[string]string, dryRun bool) ([]SettingStatus, error) {
-	req := settingsRequest{Values: values, DryRun: dryRun}
-	leader := n.leaderOf(0)
-	switch leader {
-	case "":
-		return nil, ErrNoLeader
-	case n.id:
-		return n.control.changeSettings(ctx, &req)
-	}
-	raw, err := json.Marshal(req)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := n.query(ctx, leader, querySettings, raw)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the control group's leader %s: %w", ErrNoLeader, leader, err)
-	}
-	var reply settingsReply
-	if err := json.Unmarshal(resp, &reply); err != nil {
-		return nil, errFrame
-	}
-	if reply.Guard != nil {
-		return nil, reply.Guard
-	}
-	return reply.Changed, nil
-}
-
-func (n *Node) answerSettings(ctx context.Context, raw []byte) ([]byte, error) {
-	var req settingsRequest
-	if err := json.Unmarshal(raw, &req); err != nil {
-		return nil, errFrame
-	}
-	var reply settingsReply
-	var err error
-	reply.Changed, err = n.control.changeSettings(ctx, &req)
-	if err != nil && !errors.As(err, &reply.Guard) {
-		return nil, err
-	}
-	return json.Marshal(reply)
+	reply, err := decide(ctx, n, querySettings, settingsRequest{Values: values, DryRun: dryRun}, n.control.changeSettings)
+	return reply.Changed, err
 }
 
 // changeSettings judges and commits on the control leader.
-func (c *control) changeSettings(ctx context.Context, req *settingsRequest) ([]SettingStatus, error) {
-	l := c.lead.Load()
-	if l == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
-	}
-	if err := c.barrier(ctx); err != nil {
-		return nil, err
+func (c *control) changeSettings(ctx context.Context, req settingsRequest) (settingsReply, error) {
+	l, err := c.judging(ctx)
+	if err != nil {
+		return settingsReply{}, err
 	}
 	v := c.view()
 	changed := []SettingStatus{}
@@ -129,7 +87,7 @@ func (c *control) changeSettings(ctx context.Context, req *settingsRequest) ([]S
 	for _, name := range sortedKeys(req.Values) {
 		d, stored, err := checkSetting(name, req.Values[name])
 		if err != nil {
-			return nil, err
+			return settingsReply{}, err
 		}
 		before, existed := v.Settings[d.key]
 		if existed && before == stored || !existed && c.n.storedSetting(v, &d) == stored {
@@ -146,15 +104,15 @@ func (c *control) changeSettings(ctx context.Context, req *settingsRequest) ([]S
 		changed = append(changed, d.status(stored))
 	}
 	if req.DryRun {
-		return changed, nil
+		return settingsReply{Changed: changed}, nil
 	}
 	for i, cmd := range cmds {
 		if _, err := l.commit(ctx, cmd); err != nil {
-			return changed[:i], err
+			return settingsReply{Changed: changed[:i]}, err
 		}
 		c.n.lg.Info("setting changes", zap.String("event", "settings.changed"), zap.String("key", changed[i].Key), zap.String("value", changed[i].Value))
 	}
-	return changed, nil
+	return settingsReply{Changed: changed}, nil
 }
 
 func checkSetting(name, value string) (d settingDef, stored string, err error) {

@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/session"
@@ -69,19 +68,7 @@ func (n *Node) clientsOf(ctx context.Context, node string, q clientQuery) (*clie
 	if node == n.id {
 		return n.localClients(&q), nil
 	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := n.query(ctx, node, queryClients, body)
-	if err != nil {
-		return nil, fmt.Errorf("%w: ask %s for its clients: %w", ErrUnreachable, node, err)
-	}
-	page := new(clientPage)
-	if err := json.Unmarshal(resp, page); err != nil {
-		return nil, errFrame
-	}
-	return page, nil
+	return askNode[clientPage](ctx, n, node, queryClients, q, ErrUnreachable)
 }
 
 // gateways are the nodes that may have clients, in order.
@@ -160,24 +147,17 @@ func (n *Node) KickClient(ctx context.Context, clientID string, reason byte) (no
 
 // askClients asks every node at the same time. fn is not called concurrently.
 func (n *Node) askClients(ctx context.Context, q clientQuery, fn func(node string, p *clientPage)) error {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
 	var failed error
-	for _, id := range n.gateways() {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			p, err := n.clientsOf(ctx, id, q)
-			mu.Lock()
-			defer mu.Unlock()
+	n.eachNodeUp(func(id string) func() {
+		p, err := n.clientsOf(ctx, id, q)
+		return func() {
 			if err != nil {
 				failed = err
 				return
 			}
 			fn(id, p)
-		}()
-	}
-	wg.Wait()
+		}
+	})
 	return failed
 }
 

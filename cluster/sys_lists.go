@@ -57,18 +57,10 @@ func (n *Node) sessionsOf(ctx context.Context, q sessionQuery) (*sessionPage, er
 	if node == "" || node == n.id {
 		return nil, fmt.Errorf("%w: shard %d", ErrNoLeader, q.Shard)
 	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := n.query(ctx, node, querySessions, body)
+	page, err := askNode[sessionPage](ctx, n, node, querySessions, q, ErrNoLeader)
 	if err != nil {
 		n.hint(q.Shard, "")
-		return nil, fmt.Errorf("%w: ask %s for shard %d: %w", ErrNoLeader, node, q.Shard, err)
-	}
-	page := new(sessionPage)
-	if err := json.Unmarshal(resp, page); err != nil {
-		return nil, errFrame
+		return nil, fmt.Errorf("shard %d: %w", q.Shard, err)
 	}
 	return page, nil
 }

@@ -28,7 +28,7 @@ func (n *Node) answerAdmin(ctx context.Context, q byte, d *dec) ([]byte, error) 
 	case queryEvents:
 		return n.answerEvents(ctx, d.b)
 	case querySettings:
-		return n.answerSettings(ctx, d.b)
+		return answerDecide(ctx, d.b, n.control.changeSettings)
 	case queryExplain:
 		return n.answerExplain(ctx, d.b)
 	case queryNodeInfo:
