@@ -14,16 +14,12 @@ func TestOriginHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		targets := map[string]*originTarget{}
-		for _, k := range originKeys {
-			targets[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
-		}
+		targets := newOriginTargets()
 		src := new(originList)
 		n := newOriginNode(ctx, "n1", 1, targets, &wg)
 		p := newOriginPump(9, src, n, src.tell(rand.New(rand.NewPCG(1, 5))))
 		pctx, stop := context.WithCancel(ctx)
-		wg.Add(1)
-		go func() { defer wg.Done(); p.run(pctx) }()
+		wg.Go(func() { p.run(pctx) })
 		feed := func(count int) {
 			for range count {
 				src.add(originKeys[0], false)

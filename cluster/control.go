@@ -168,14 +168,7 @@ func (l *controlLead) propose(cmds []byte, done func(error)) {
 
 // watchLeases marks nodes down whose lease has ended (DESIGN.md section 4).
 func (c *control) watchLeases(ctx context.Context, l *controlLead) {
-	tick := time.NewTicker(leaseWatchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for sleep(ctx, leaseWatchEvery) == nil {
 		v := c.view()
 		for _, id := range c.book.lost(upNodes(v), c.n.leaseLength()+leaseMargin, time.Now()) {
 			inc := v.Nodes[id].Incarnation

@@ -97,6 +97,16 @@ func publishOf(text string) func([]byte) []byte {
 	}
 }
 
+// runLane is a lane that runs under an incarnation, until stop returns.
+func runLane(t *testing.T, far batchSender, giveUp time.Duration) (l *lane, ctx context.Context, stop func()) {
+	l = newLane(1, "n1", far, sealBatch, giveUp, newMetrics(nil))
+	l.reset(7, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { l.run(ctx) })
+	return l, ctx, func() { cancel(); wg.Wait() }
+}
+
 // TestLaneAppliesEachCommandOnceInOrder_I2_I4 sends commands through a lane
 // whose batches and answers are lost at random: each command is applied once,
 // in order, and each caller hears of it once.
@@ -104,12 +114,7 @@ func TestLaneAppliesEachCommandOnceInOrder_I2_I4(t *testing.T) {
 	for seed := uint64(1); seed <= 20; seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			shard := newFakeShard(seed, 0.2)
-			l := newLane(1, "n1", shard, sealBatch, time.Hour, newMetrics(nil))
-			l.reset(7, nil)
-			ctx, cancel := context.WithCancel(t.Context())
-			var wg sync.WaitGroup
-			wg.Add(1)
-			go func() { defer wg.Done(); l.run(ctx) }()
+			l, ctx, stop := runLane(t, shard, time.Hour)
 
 			const total = 500
 			var mu sync.Mutex
@@ -133,8 +138,7 @@ func TestLaneAppliesEachCommandOnceInOrder_I2_I4(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			cancel()
-			wg.Wait()
+			stop()
 			if len(failures) > 0 {
 				t.Fatalf("seed %d: %d failures, first: %v", seed, len(failures), failures[0])
 			}
@@ -161,12 +165,7 @@ func TestLaneGivesUp_I26(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shard := newFakeShard(1, 0)
 		shard.down = true
-		l := newLane(1, "n1", shard, sealBatch, 6*time.Second, newMetrics(nil))
-		l.reset(7, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Add(1)
-		go func() { defer wg.Done(); l.run(ctx) }()
+		l, ctx, stop := runLane(t, shard, 6*time.Second)
 
 		start := time.Now()
 		var heard time.Duration
@@ -192,13 +191,10 @@ func TestLaneGivesUp_I26(t *testing.T) {
 		if undone != 1 {
 			t.Fatalf("an outcome that came late was told %d times, want once", undone)
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 
-// TestLaneBlocksWhenFull: a full lane holds its publishers, and a reset lets
-// them go with an error.
 // muteShard loses the answers to some batches without any failure.
 type muteShard struct {
 	*fakeShard
@@ -218,12 +214,7 @@ func (s *muteShard) sendBatch(shard uint32, batch []byte, done func(command.Batc
 func TestLaneSendsAgainWhatIsNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := &muteShard{fakeShard: newFakeShard(1, 0), mute: 1}
-		l := newLane(1, "n1", far, sealBatch, 6*time.Second, newMetrics(nil))
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Add(1)
-		go func() { defer wg.Done(); l.run(ctx) }()
-		l.reset(7, ErrLaneReset)
+		l, _, stop := runLane(t, far, 6*time.Second)
 		outcome := make(chan error, 2)
 		for i := range 2 {
 			cmd := command.Publish{Message: []byte(fmt.Sprint(i))}
@@ -246,32 +237,28 @@ func TestLaneSendsAgainWhatIsNotAnswered(t *testing.T) {
 		if got := fmt.Sprint(far.applied); got != "[0 1]" {
 			t.Errorf("applied %s", got)
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 
+// TestLaneBlocksWhenFull: a full lane holds its publishers, and a reset lets
+// them go with an error.
 func TestLaneBlocksWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shard := newFakeShard(1, 0)
 		shard.down = true
-		l := newLane(1, "n1", shard, sealBatch, time.Hour, newMetrics(nil))
-		l.reset(7, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Add(2)
-		go func() { defer wg.Done(); l.run(ctx) }()
+		l, ctx, stop := runLane(t, shard, time.Hour)
 		big := string(make([]byte, 1<<20))
 		added := 0
 		var last error
-		go func() {
-			defer wg.Done()
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			for last == nil {
 				if last = l.add(ctx, publishOf(big), nil); last == nil {
 					added++
 				}
 			}
-		}()
+		})
 		synctest.Wait()
 		if added < 8 || added > 9 {
 			t.Fatalf("%d MiB were added to a lane of 8 MiB", added)
@@ -280,8 +267,8 @@ func TestLaneBlocksWhenFull(t *testing.T) {
 			t.Fatal("tryAdd succeeded on a full lane")
 		}
 		l.fail(ErrLeaseLost)
-		cancel()
 		wg.Wait()
+		stop()
 		if !errors.Is(last, ErrLeaseLost) {
 			t.Fatalf("the blocked publisher got %v", last)
 		}
@@ -294,12 +281,7 @@ func TestLaneOfferWaitsOnceForAFullLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shard := newFakeShard(1, 0)
 		shard.down = true
-		l := newLane(1, "n1", shard, sealBatch, time.Hour, newMetrics(nil))
-		l.reset(7, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Add(1)
-		go func() { defer wg.Done(); l.run(ctx) }()
+		l, ctx, stop := runLane(t, shard, time.Hour)
 		big := string(make([]byte, 1<<20))
 		offer := func() (bool, time.Duration) {
 			began := time.Now()
@@ -324,8 +306,7 @@ func TestLaneOfferWaitsOnceForAFullLane(t *testing.T) {
 		if ok, took := offer(); !ok || took != 0 {
 			t.Errorf("a lane that was emptied: %v after %s", ok, took)
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 
@@ -335,12 +316,7 @@ func TestLaneOfferWaitsOnceForAFullLane(t *testing.T) {
 func TestLaneAcksTravelTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shard := newFakeShard(1, 0)
-		l := newLane(1, "n1", shard, sealBatch, time.Hour, newMetrics(nil))
-		l.reset(7, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Add(1)
-		go func() { defer wg.Done(); l.run(ctx) }()
+		l, _, stop := runLane(t, shard, time.Hour)
 		ref := command.SessionRef{SessionKey: command.SessionKey{ClientID: "c"}, Epoch: 1}
 		for seq := uint64(1); seq <= 50; seq++ {
 			l.ack(ref, seq, []uint64{seq}, nil, laneAckDelay, nil)
@@ -359,8 +335,7 @@ func TestLaneAcksTravelTogether(t *testing.T) {
 		if answered != nil || took >= laneAckDelay {
 			t.Fatalf("a PUBREC was answered with %v after %v", answered, took)
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 

@@ -99,6 +99,14 @@ type originTarget struct {
 	calls int
 }
 
+func newOriginTargets() map[string]*originTarget {
+	out := map[string]*originTarget{}
+	for _, k := range originKeys {
+		out[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
+	}
+	return out
+}
+
 func (s *originTarget) apply(raw []byte) command.BatchResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,10 +253,7 @@ func TestOriginPump_I2_I4(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 3))
 			ctx, cancel := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
-			targets := map[string]*originTarget{}
-			for _, k := range originKeys {
-				targets[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
-			}
+			targets := newOriginTargets()
 			src := new(originList)
 			nodes := []*originNode{newOriginNode(ctx, "n1", seed, targets, &wg), newOriginNode(ctx, "n2", seed+100, targets, &wg)}
 			var want = map[string][]uint64{}
@@ -257,8 +262,7 @@ func TestOriginPump_I2_I4(t *testing.T) {
 				pctx, stop := context.WithCancel(ctx)
 				p := newOriginPump(9, src, n, src.tell(rand.New(rand.NewPCG(seed, 5))))
 				pumps = append(pumps, p)
-				wg.Add(1)
-				go func() { defer wg.Done(); p.run(pctx) }()
+				wg.Go(func() { p.run(pctx) })
 				return stop
 			}
 			stop := lead(nodes[0])
@@ -306,18 +310,14 @@ func TestOriginGate_I5(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		targets := map[string]*originTarget{}
-		for _, k := range originKeys {
-			targets[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
-		}
+		targets := newOriginTargets()
 		node := newOriginNode(ctx, "n1", 1, targets, &wg)
 		src := new(originList)
 		src.add("a", false)
 		gate := src.add("b", true)
 		pctx, stop := context.WithCancel(ctx)
 		p := newOriginPump(9, src, node, src.tell(rand.New(rand.NewPCG(1, 5))))
-		wg.Add(1)
-		go func() { defer wg.Done(); p.run(pctx) }()
+		wg.Go(func() { p.run(pctx) })
 		start := time.Now()
 		if err := p.wait(ctx, gate); err != nil {
 			t.Fatal(err)
@@ -341,8 +341,7 @@ func TestOriginGate_I5(t *testing.T) {
 		}
 		p = newOriginPump(9, src, node, src.tell(rand.New(rand.NewPCG(1, 5))))
 		pctx, stop = context.WithCancel(ctx)
-		wg.Add(1)
-		go func() { defer wg.Done(); p.run(pctx) }()
+		wg.Go(func() { p.run(pctx) })
 		wctx, end := context.WithTimeout(ctx, 5*time.Second)
 		if err := p.wait(wctx, done); err != nil {
 			t.Errorf("the wait for what the last leader has done: %v", err)
@@ -364,10 +363,7 @@ func TestOriginVanishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		targets := map[string]*originTarget{}
-		for _, k := range originKeys {
-			targets[k] = &originTarget{lanes: map[string]*[2]uint64{}, known: map[uint64]bool{}}
-		}
+		targets := newOriginTargets()
 		node := newOriginNode(ctx, "n1", 1, targets, &wg)
 		src := new(originList)
 		p := newOriginPump(9, src, node, src.tell(rand.New(rand.NewPCG(1, 5))))
@@ -378,8 +374,7 @@ func TestOriginVanishes(t *testing.T) {
 		src.mu.Unlock()
 		node.renew() // it fails
 		after := src.add("b", true)
-		wg.Add(1)
-		go func() { defer wg.Done(); p.run(ctx) }()
+		wg.Go(func() { p.run(ctx) })
 		wctx, end := context.WithTimeout(ctx, 10*time.Second)
 		defer end()
 		if err := p.wait(wctx, after); err != nil {

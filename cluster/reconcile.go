@@ -70,14 +70,7 @@ type reconciler struct {
 // reconcile runs until leadership ends.
 func (c *control) reconcile(ctx context.Context, l *controlLead) {
 	r := &reconciler{c: c, l: l, steady: map[string]time.Time{}, leaders: time.Now()}
-	tick := time.NewTicker(reconcileEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for sleep(ctx, reconcileEvery) == nil {
 		if v := c.view(); v.Formed() {
 			r.round(ctx, v)
 		}

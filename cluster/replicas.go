@@ -124,14 +124,7 @@ func (n *Node) answerGroup(ctx context.Context, q byte, d *dec) ([]byte, error) 
 
 // keepReplicas runs on a shard's leader.
 func (l *lead) keepReplicas(ctx context.Context) {
-	tick := time.NewTicker(dutyEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for sleep(ctx, dutyEvery) == nil {
 		if err := l.replicaStep(ctx); err != nil && ctx.Err() == nil {
 			l.n.lg.Debug("replicas do not follow the placement yet", zap.Uint32("group", l.shard), zap.Error(err))
 		}
