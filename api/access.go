@@ -116,6 +116,7 @@ func accessTable() []accessRow {
 		{"GET /api/v1/settings", RoleViewer, 0}, {"PATCH /api/v1/settings", RoleAdmin, 0},
 		{"GET /api/v1/loggers", RoleViewer, 0}, {"PUT /api/v1/loggers/{name}", RoleOperator, 0},
 		{"GET /api/v1/listeners", RoleViewer, 0},
+		{"POST /api/v1/listeners/{node}/{name}/pause", RoleOperator, 0}, {"POST /api/v1/listeners/{node}/{name}/resume", RoleOperator, 0},
 		{"POST /api/v1/clients/kick", RoleOperator, 0},
 	}
 }

@@ -82,6 +82,13 @@ func (f *fakeObserver) Listeners(context.Context) ([]client.Listener, error) {
 	return []client.Listener{{Node: "n1", Name: "mqtt"}}, nil
 }
 
+func (f *fakeObserver) PauseListener(_ context.Context, node, name string, pause bool) (client.Listener, error) {
+	if name == "none" {
+		return client.Listener{}, &GuardError{Code: client.CodeNotFound, Status: 404, Detail: "there is no listener none on node " + node}
+	}
+	return client.Listener{Node: node, Name: name, Paused: pause, Accepting: !pause}, nil
+}
+
 func (f *fakeObserver) KickClients(_ context.Context, req client.KickClients, dryRun bool) (client.Operation, error) {
 	return client.Operation{ID: "op-9", Kind: "kick", State: client.OperationRunning, Total: uint32(len(req.Filter))}, nil
 }

@@ -78,7 +78,7 @@ func TestRolesAtEveryRoute(t *testing.T) {
 		if strings.Contains(path, "/profile") || strings.Contains(path, "/trace") || strings.HasSuffix(path, "/events") {
 			continue // they take seconds, or for ever
 		}
-		path = strings.NewReplacer("{id}", "n3", "{with}", "n2", "{check}", "listeners", "{name}", "x").Replace(path)
+		path = strings.NewReplacer("{id}", "n3", "{with}", "n2", "{check}", "listeners", "{name}", "x", "{node}", "n1").Replace(path)
 		for role := RoleNone; role <= RoleAdmin; role++ {
 			ctx := context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
 			r := httptest.NewRequest(method, path, nil).WithContext(ctx)

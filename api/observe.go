@@ -25,6 +25,9 @@ type Observer interface {
 	Loggers(ctx context.Context, node string) ([]client.Logger, error)
 	SetLogger(ctx context.Context, node, name, level string) ([]client.Logger, error)
 	Listeners(context.Context) ([]client.Listener, error)
+	// PauseListener lets a client port of a node accept nobody, or accept again. Who is
+	// connected stays. A node or port that does not exist is a GuardError.
+	PauseListener(ctx context.Context, node, name string, pause bool) (client.Listener, error)
 	// KickClients disconnects many clients, as an operation.
 	KickClients(ctx context.Context, req client.KickClients, dryRun bool) (client.Operation, error)
 }
@@ -51,6 +54,11 @@ type loggerInput struct {
 	Name string `path:"name" maxLength:"255" doc:"Name of the logger; root for all that have no level of their own."`
 	Node string `query:"node" doc:"Only on this node."`
 	Body client.LoggerLevel
+}
+
+type listenerInput struct {
+	Node string `path:"node" maxLength:"255" doc:"Node id."`
+	Name string `path:"name" maxLength:"255" doc:"Name of the listener: mqtt, mqtts, or that of the configuration."`
 }
 
 type kickManyInput struct {
@@ -102,6 +110,16 @@ func (s *Server) observeRoutes(a huma.API) {
 			}
 			return slicePage("listeners", all, in)
 		})
+	pause := operation("pause-listener", "/listeners/{node}/{name}/pause", "Close new connections at once, keep those that exist, until it is resumed or the node restarts", 404)
+	pause.Method = http.MethodPost
+	answer(s, a, pause, func(ctx context.Context, in *listenerInput) (client.Listener, error) {
+		return n.PauseListener(ctx, in.Node, in.Name, true)
+	})
+	resume := operation("resume-listener", "/listeners/{node}/{name}/resume", "Let a paused listener accept again", 404)
+	resume.Method = http.MethodPost
+	answer(s, a, resume, func(ctx context.Context, in *listenerInput) (client.Listener, error) {
+		return n.PauseListener(ctx, in.Node, in.Name, false)
+	})
 	change(s, a, "kick-clients", http.MethodPost, "/clients/kick", "Disconnect all clients that match, at a rate",
 		func(ctx context.Context, in *kickManyInput) (client.Operation, error) {
 			if c := in.Body.ReasonCode; c != 0 && c < 128 {

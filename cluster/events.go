@@ -78,6 +78,7 @@ func eventTypes() map[string]string {
 		"lease.acquired": "the node may route and acknowledge", "lease.lost": "the node may not", "guard.refused": "something dangerous was refused",
 		"alarm.raised": "an operator should look", "alarm.cleared": "an alarm is over",
 		"listener.up": "a port listens", "listener.down": "a port does not listen any more",
+		"listener.paused": "an operator lets a port accept nobody", "listener.resumed": "it accepts again",
 		"server.start": "the process starts", "server.drain_begin": "clients are sent away", "server.drain_end": "nobody is left", "server.stop": "the process ends",
 		"storage.failstop": "the disk cannot be trusted", "config.settings_differ": "the file of the node differs from the cluster",
 		"tls.reloaded": "certificates were read again", "tls.reload_failed": "certificates were not read", "tls.expiring": "a certificate ends soon",

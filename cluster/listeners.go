@@ -38,6 +38,8 @@ func (n *Node) openClientPorts() error {
 }
 
 func (n *Node) openClientPort(cfg transport.ClientConfig, key string) error {
+	way := &doorway{Network: cfg.Network, name: cfg.Name}
+	n.doorways, cfg.Network = append(n.doorways, way), way
 	if cfg.Addr == "" || cfg.Addr == "none" || !hasRole(n.cfg.Roles, RoleGateway) {
 		n.clients = append(n.clients, nil)
 		return nil
@@ -64,14 +66,14 @@ func (n *Node) admission() *transport.Admission {
 
 // acceptAll lets clients in at every port.
 func (n *Node) acceptAll() {
-	for _, port := range n.clients {
+	for i, port := range n.clients {
 		if port != nil {
-			n.spawn(func() { n.acceptClients(port) })
+			n.spawn(func() { n.acceptClients(port, n.doorways[i]) })
 		}
 	}
 }
 
-func (n *Node) acceptClients(port *transport.ClientPort) {
+func (n *Node) acceptClients(port *transport.ClientPort, way *doorway) {
 	for {
 		conn, err := port.Accept()
 		if err != nil {
@@ -79,6 +81,10 @@ func (n *Node) acceptClients(port *transport.ClientPort) {
 				n.lg.Error("listener is down", zap.String("event", "listener.down"), zap.Stringer("addr", port.Addr()), zap.Error(err))
 			}
 			return
+		}
+		if way.paused.Load() { // since it came through the door
+			_ = conn.Close()
+			continue
 		}
 		n.server.Serve(conn, session.Meta{
 			Listener: conn.Listener(), Transport: conn.Transport(), Peer: conn.RemoteAddr(),

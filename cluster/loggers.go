@@ -37,6 +37,7 @@ type ListenerStatus struct {
 	WebSocket   string `json:"websocket"`
 	Proxy       string `json:"proxy_protocol"`
 	Accepting   bool   `json:"accepting"`
+	Paused      bool   `json:"paused"`
 	Connections int    `json:"connections"`
 }
 
@@ -118,7 +119,8 @@ func (n *Node) listeners() []ListenerStatus {
 			l := &n.cfg.Listeners[i-2]
 			st.Name, st.TLS, st.WebSocket, st.Proxy = l.Name, l.TLS != nil || l.TLSFiles != nil, l.WebSocketPath, l.Proxy.String()
 		}
-		st.Accepting, st.Connections = n.serving.Load() && !n.drained.Load(), counts[st.Name]
+		st.Paused, st.Connections = n.doorways[i].paused.Load(), counts[st.Name]
+		st.Accepting = n.serving.Load() && !n.drained.Load() && !st.Paused
 		out = append(out, st)
 	}
 	return out

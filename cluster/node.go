@@ -38,7 +38,9 @@ type Node struct {
 	hellos  *helloServer
 	server  *session.Server
 	clients []*transport.ClientPort
-	buffers sync.Pool // *[]byte, encoded messages
+	// doorways are those of the client ports, in the same order.
+	doorways []*doorway
+	buffers  sync.Pool // *[]byte, encoded messages
 
 	control *control
 	routes  *routes

@@ -234,7 +234,7 @@ func (n *Node) ReadyChecks() []Check {
 		check("restore", n.control.view().Restore == nil, "a backup is being restored"),
 		check("lease", n.lease.held(), "the lease is not held: no majority of the control group can be reached"),
 		check("routes", missing == 0, fmt.Sprintf("%d shards have not sent their routes yet", missing)),
-		check("listeners", n.serving.Load(), "client listeners are not up"),
+		n.listenersCheck(),
 		check("not_draining", !n.stopped.Load() && !n.drained.Load(), draining),
 	)
 }

@@ -18,6 +18,7 @@ const (
 	queryNodeInfo byte = 49
 	querySettings byte = 50
 	queryExplain  byte = 51
+	queryPause    byte = 52
 )
 
 // answerAdmin answers what handlers.go does not know.
@@ -31,6 +32,8 @@ func (n *Node) answerAdmin(ctx context.Context, q byte, d *dec) ([]byte, error) 
 		return answerDecide(ctx, d.b, n.control.changeSettings)
 	case queryExplain:
 		return n.answerExplain(ctx, d.b)
+	case queryPause:
+		return n.answerPause(d.b)
 	case queryNodeInfo:
 		return n.answerNodeInfo(d.b)
 	case queryClients:

@@ -44,7 +44,8 @@ type Listener struct {
 	TLS         bool   `json:"tls"`
 	WebSocket   string `json:"websocket" doc:"Path of MQTT over WebSocket."`
 	Proxy       string `json:"proxy_protocol" doc:"off, v1, v2 or any"`
-	Accepting   bool   `json:"accepting"`
+	Accepting   bool   `json:"accepting" doc:"It lets clients in now."`
+	Paused      bool   `json:"paused" doc:"An operator has paused it."`
 	Connections int    `json:"connections" doc:"Connections with a session."`
 }
 

@@ -94,6 +94,13 @@ func (paperNode) Listeners(context.Context) ([]client.Listener, error) {
 	return []client.Listener{{Node: "n1", Name: "mqtt", Addr: "127.0.0.1:1883", WebSocket: "/mqtt", Proxy: "off", Accepting: true, Connections: 3}}, nil
 }
 
+func (paperNode) PauseListener(_ context.Context, node, name string, pause bool) (client.Listener, error) {
+	if node != "n1" || name != "mqtt" {
+		return client.Listener{}, &api.GuardError{Code: client.CodeNotFound, Status: 404, Detail: fmt.Sprintf("there is no listener %s on node %s: it has mqtt", name, node)}
+	}
+	return client.Listener{Node: node, Name: name, Addr: "127.0.0.1:1883", Paused: pause, Accepting: !pause}, nil
+}
+
 func (paperNode) KickClients(_ context.Context, req client.KickClients, dryRun bool) (client.Operation, error) {
 	if req.Filter["nothing"] != "" {
 		return client.Operation{}, &api.GuardError{Code: client.CodeInvalid, Status: 422, Detail: `clients have no field "nothing"`}

@@ -139,6 +139,12 @@ func (a *nodeAPI) Listeners(ctx context.Context) ([]client.Listener, error) {
 	return out, memberError(err)
 }
 
+// PauseListener implements api.Observer.
+func (a *nodeAPI) PauseListener(ctx context.Context, node, name string, pause bool) (client.Listener, error) {
+	l, err := a.n.PauseListener(ctx, node, name, pause)
+	return client.Listener(l), memberError(err)
+}
+
 // defaultKickReason is "administrative action".
 const defaultKickReason = 0x98
 

@@ -83,10 +83,35 @@ func (a *app) listenerCommand() *cli.Command {
 			{"TLS", false, func(l client.Listener) string { return fmt.Sprint(l.TLS) }},
 			{"PROXY", true, func(l client.Listener) string { return l.Proxy }},
 			{"WEBSOCKET", true, func(l client.Listener) string { return dash(l.WebSocket) }},
-			{"ACCEPTING", false, func(l client.Listener) string { return fmt.Sprint(l.Accepting) }},
+			{"ACCEPTING", false, func(l client.Listener) string {
+				if l.Paused {
+					return "paused"
+				}
+				return fmt.Sprint(l.Accepting)
+			}},
 			{"CONNECTIONS", false, func(l client.Listener) string { return fmt.Sprint(l.Connections) }},
 		})
-	return &cli.Command{Name: "listener", Usage: "client ports", Category: categoryLook, Subcommands: []*cli.Command{ls}}
+	return &cli.Command{
+		Name: "listener", Usage: "client ports", Category: categoryLook,
+		Subcommands: []*cli.Command{ls, {
+			Name: "pause", Usage: "close new connections to a listener at once", ArgsUsage: "NODE/NAME", Flags: commonFlags(),
+			Description: "Who is connected stays. It holds until resume, or until the node restarts. While all listeners of a node are paused,\nits /readyz fails.\n\n  flotilla listener ls\n  flotilla listener pause n2/mqtt\n  flotilla listener resume n2/mqtt",
+			Action:      a.call(1, 1, func(ctx context.Context, ad *admin) error { return ad.pauseListener(ctx, "pause", "paused") }),
+		}, {
+			Name: "resume", Usage: "let a paused listener accept again", ArgsUsage: "NODE/NAME", Flags: commonFlags(),
+			Action: a.call(1, 1, func(ctx context.Context, ad *admin) error { return ad.pauseListener(ctx, "resume", "resumed") }),
+		}},
+	}
+}
+
+func (ad *admin) pauseListener(ctx context.Context, verb, done string) error {
+	arg := ad.c.Args().First()
+	node, name, _ := strings.Cut(arg, "/")
+	if node == "" || name == "" {
+		return usagef("%q: want NODE/NAME, for example n2/mqtt; flotilla listener ls prints both", arg)
+	}
+	raw, err := ad.api.Raw(ctx, http.MethodPost, client.One(client.PathListeners, node)+"/"+url.PathEscape(name)+"/"+verb, nil, nil)
+	return ad.changed(raw, err, "listener/"+arg+" "+done)
 }
 
 func (a *app) logCommand() *cli.Command {
