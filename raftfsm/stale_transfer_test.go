@@ -22,7 +22,7 @@ func testLeaderAfterStaleTransfer(t *testing.T) {
 	c.Net.Cut(first.ID, deaf.ID)
 	failed := make(chan error, 1)
 	go func() { failed <- first.Group(1).TransferLeadership(testCtx(t), deaf.ID) }()
-	time.Sleep(heartbeat / 10)
+	synctest.Wait() // the transfer is under way, and hears nothing
 	c.Net.Isolate(first.ID, c.IDs(), true)
 	raftfsmtest.WaitFor(t, "another leader", func() bool { return deaf.Group(1).IsLeader() || other.Group(1).IsLeader() })
 	if deaf.Group(1).IsLeader() {
@@ -33,7 +33,10 @@ func testLeaderAfterStaleTransfer(t *testing.T) {
 	}
 	c.Net.Isolate(first.ID, c.IDs(), false)
 	c.Net.Cut(first.ID, deaf.ID)
-	time.Sleep(heartbeat / 2)
+	raftfsmtest.WaitFor(t, "the first leader to know its successor", func() bool {
+		id, _ := first.Group(1).Leader()
+		return id == other.ID
+	})
 	if err := other.Group(1).TransferLeadership(testCtx(t), first.ID); err != nil {
 		t.Fatalf("the leadership did not come back: %v", err)
 	}
