@@ -86,6 +86,8 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	}
 	t := s.tenantOf(p.Tenant)
 	retain := p.Flags&command.ToRetained != 0 && m.Retain
+	stale := retain && p.Epoch != 0 && !s.takeAuthor(command.SessionKey{Tenant: p.Tenant, ClientID: m.Publisher}, p.Epoch)
+	retain = retain && !stale
 	if t == nil && retain && len(m.Payload) > 0 {
 		if t = s.makeTenant(p.Tenant); t == nil {
 			return command.Invalid
@@ -93,7 +95,10 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	}
 	if t == nil {
 		// Whether an empty tenant is in memory must decide nothing: it is no state.
-		if retain {
+		switch {
+		case stale:
+			return command.StaleEpoch
+		case retain:
 			return command.OK
 		}
 		return command.NoMatch
@@ -107,7 +112,10 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	if p.Flags&command.ToShares != 0 && m.QoS > 0 && t.shareTrie != nil && s.publishToShares(t, m, msg) {
 		code = command.OK
 	}
-	if retain {
+	switch {
+	case stale:
+		code = command.StaleEpoch
+	case retain:
 		code = s.retain(t, m, msg)
 	}
 	s.release(msg)

@@ -27,6 +27,7 @@ func (s *Shard) digest() [16]byte {
 		buf = putUvarint(src.append(buf[:0]), uint64(src.shard))
 		total.add(recordHash(keySource, buf))
 	}
+	total.addSum(s.authors.sum)
 	if s.restore != nil {
 		total.add(recordHash(keyRestore, s.restore.append(buf[:0])))
 	}

@@ -125,5 +125,20 @@ func (r *RangeSet) Valid() bool {
 	return true
 }
 
+// SetAuthorLimits changes how long (in ms) and how many authors are remembered, on all machines of a test.
+func SetAuthorLimits(s *Shard, kept int64, most int) { s.authorLimits = authorLimits{kept, most} }
+
+// Authors lists them, those that wrote longest ago first: tenant, client, epoch and when.
+func Authors(s *Shard) (out []string) {
+	s.authors.byAge.ascend(func(*author) int { return 1 }, func(a *author) bool {
+		out = append(out, fmt.Sprintf("%s/%s %d at %d", a.key.Tenant, a.key.ClientID, a.epoch, a.seen))
+		return true
+	})
+	if len(out) != len(s.authors.byKey) {
+		out = append(out, fmt.Sprintf("and %d by name", len(s.authors.byKey)))
+	}
+	return out
+}
+
 // SetTickItems changes how much one Tick does, on all machines of a test.
 func SetTickItems(s *Shard, n int) { s.tickItems = n }

@@ -33,6 +33,14 @@ func TestGoldenV2_I20(t *testing.T) {
 	checkGolden(t, "v2")
 }
 
+// The third log has authors of retained messages, and what came too late of them.
+func TestGoldenV3_I20(t *testing.T) {
+	if *rewrite {
+		writeGolden(t, "v3", populateAuthors(t))
+	}
+	checkGolden(t, "v3")
+}
+
 func goldenFiles(dir string) (log, store, sum string) {
 	return filepath.Join("testdata", dir, "log.hex"), filepath.Join("testdata", dir, "store.hex"), filepath.Join("testdata", dir, "digest.txt")
 }
@@ -138,6 +146,27 @@ func populateShares(t *testing.T) *rig {
 	r.one(command.OK, command.AppendNodeLost(nil, &command.NodeLost{Node: "n1", Incarnation: 1})) // b ends; its share does not know yet
 	r.writeBack()
 	return r.rig
+}
+
+// populateAuthors is the machine of the third log.
+func populateAuthors(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t, state.Options{HotBytes: 1, HotOffline: 1})
+	r.one(command.OK, write("p", 9, "a", "lost"))
+	r.one(command.OK, recoverCmd(command.Recover{Epoch: 1 << 32}))
+	r.one(command.OK, write("forgotten", 3, "b", "1"))
+	r.one(command.OK, write("p", 7, "a", "1"))
+	r.writeBack()
+	r.now += 3000_000
+	r.one(command.OK, write("p", 8, "a", "2"))
+	r.one(command.StaleEpoch, write("p", 7, "a", ""))
+	r.one(command.OK, write("q", 7, "a", ""))
+	r.now += 600_000
+	r.one(command.OK, write("q", 7, "c", "3"))
+	r.one(command.StaleEpoch, write("p", 7, "a", "1"))
+	r.one(command.OK, write("forgotten", 2, "b", "2"))
+	r.writeBack()
+	return r
 }
 
 func writeGolden(t *testing.T, dir string, r *rig) {

@@ -17,6 +17,7 @@ import "encoding/binary"
 //	O seq                 originated message
 //	T shard               origin keys applied from a shard
 //	R tenant 0 topic      retained message, refers to P
+//	W tenant 0 client     author of retained messages: epoch, last seen
 //	Z sid                 inbox of an ended session, to be swept
 //	Y                     a restore under way (restore.go); then all others but L and M may be no state yet
 //	H tenant 0 filter     share, with the counters of its queue (an inbox) and its members
@@ -36,6 +37,7 @@ const (
 	keyOrigin    = 'O'
 	keySource    = 'T'
 	keyRetained  = 'R'
+	keyAuthor    = 'W'
 	keySwept     = 'Z'
 	keyNode      = 'N'
 	keyPlacement = 'G'

@@ -59,6 +59,7 @@ func (s *Shard) loadSteps() []loadStep {
 		{"originated message", keyOrigin, s.loadOrigin},
 		{"origin keys", keySource, s.loadSource},
 		{"retained message", keyRetained, s.loadRetained},
+		{"author", keyAuthor, s.loadAuthor},
 		{"swept inbox", keySwept, s.loadSwept},
 	}
 }
@@ -167,6 +168,7 @@ func (s *Shard) resetRecords() {
 	s.lanes = make(map[string]*lane)
 	s.sources = make(map[uint32]*source)
 	s.origins, s.expiring = originList{}, expiryHeap{}
+	s.authors = newAuthors()
 	s.timers, s.expiries = timers{at: lifeTimer}, timers{at: expiryTimer}
 	s.sum = sum{}
 	s.inboxMessages, s.inboxBytes, s.retainedBytes = 0, 0, 0

@@ -107,6 +107,9 @@ func (r *run) command() ([]byte, command.Result) {
 		if rapid.IntRange(0, 5).Draw(r.t, "tenant") == 0 {
 			p.Tenant = "t2"
 		}
+		if rapid.IntRange(0, 2).Draw(r.t, "names its epoch") > 0 {
+			p.Epoch = rapid.Uint64Range(1, 3).Draw(r.t, "epoch")
+		}
 		return command.AppendPublish(nil, p), code(r.m.publish(p))
 	case "origin publish":
 		p := &command.Publish{Message: r.message(), Flags: command.ToInboxes, Origin: command.OriginKey{

@@ -67,7 +67,7 @@ func runModel(t *rapid.T) {
 		}
 		mu := &machineUnderTest{name: name, st: statetest.NewMemStore(), opts: o, writes: i > 0, crash: i > 1}
 		mu.s = state.NewShard(7, o)
-		state.SetTickItems(mu.s, r.m.limit)
+		r.limits(mu.s)
 		if err := mu.s.Load(mu.st); err != nil {
 			t.Fatal(err)
 		}
@@ -80,6 +80,12 @@ func runModel(t *rapid.T) {
 		}
 	}
 	r.audit()
+}
+
+// limits gives a machine those of the model.
+func (r *run) limits(s *state.Shard) {
+	state.SetTickItems(s, r.m.limit)
+	state.SetAuthorLimits(s, modelAuthorsKept, modelAuthors)
 }
 
 // audit looks into the stores at the end: nothing is lost, nothing is left over.
@@ -156,7 +162,7 @@ func (r *run) disturb(mu *machineUnderTest) {
 	}
 	if mu.crash && rapid.IntRange(0, 4).Draw(r.t, "crash") == 0 {
 		mu.s = state.NewShard(7, mu.opts)
-		state.SetTickItems(mu.s, r.m.limit)
+		r.limits(mu.s)
 		if err := mu.s.Load(mu.st); err != nil {
 			r.t.Fatalf("%s: load: %v", mu.name, err)
 		}
@@ -214,6 +220,7 @@ func (r *run) compare() {
 				r.compareRetained(mu, tenant, f)
 			}
 		}
+		r.compareAuthors(mu)
 		st := mu.s.Stats()
 		if st.Dropped != r.m.dropped || st.SessionsExpired != r.m.sessionsExpired || st.Sessions != len(r.m.sess) || st.RetainedMessages != len(r.m.retained) {
 			r.t.Fatalf("%s: stats %+v, model dropped %+v", mu.name, st, r.m.dropped)
@@ -301,6 +308,16 @@ func (r *run) compareOrigins(mu *machineUnderTest) {
 	}
 	if mu.s.OriginLow() != low {
 		r.t.Fatalf("%s: origin low %d, model %d", mu.name, mu.s.OriginLow(), low)
+	}
+}
+
+func (r *run) compareAuthors(mu *machineUnderTest) {
+	var want []string
+	for _, k := range r.m.authorsByAge() {
+		want = append(want, fmt.Sprintf("%s/%s %d at %d", k.Tenant, k.ClientID, r.m.authors[k].epoch, r.m.authors[k].seen))
+	}
+	if d := gocmp.Diff(want, state.Authors(mu.s), cmpopts.EquateEmpty()); d != "" {
+		r.t.Fatalf("%s: authors (-model +machine):\n%s", mu.name, d)
 	}
 }
 

@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type model struct {
 	retained map[mTopic]*mMessage
 	origins  []mOrigin
 	sources  map[uint32]*mSource
+	authors  map[command.SessionKey]mAuthor
 	set      command.ShardSettings
 	dropped  state.Dropped
 	lost     map[string]uint64
@@ -31,6 +33,12 @@ type model struct {
 	wakes map[command.SessionKey]bool
 	kicks []state.Kick
 	ended []command.SessionKey
+}
+
+// mAuthor is who wrote retained messages: the epoch, and when that was noted.
+type mAuthor struct {
+	epoch uint64
+	seen  int64
 }
 
 type mTopic struct{ tenant, topic string }
@@ -93,7 +101,7 @@ type mSource struct {
 func newModel(set command.ShardSettings) *model {
 	return &model{
 		sess: map[command.SessionKey]*mSession{}, retained: map[mTopic]*mMessage{},
-		sources: map[uint32]*mSource{}, lost: map[string]uint64{}, set: set,
+		sources: map[uint32]*mSource{}, authors: map[command.SessionKey]mAuthor{}, lost: map[string]uint64{}, set: set,
 	}
 }
 
@@ -355,10 +363,43 @@ func (m *model) publish(p *command.Publish) command.ResultCode {
 		}
 	}
 	if p.Flags&command.ToRetained != 0 && mm.Retain {
-		code = m.retain(p.Tenant, mm)
+		code = command.StaleEpoch
+		if p.Epoch == 0 || m.author(command.SessionKey{Tenant: p.Tenant, ClientID: mm.Publisher}, p.Epoch) {
+			code = m.retain(p.Tenant, mm)
+		}
 	}
 	return code
 }
+
+// author notes who writes, and forgets up to two who wrote longest ago; false if that connection is no longer the last.
+func (m *model) author(key command.SessionKey, epoch uint64) bool {
+	a := m.authors[key]
+	switch {
+	case epoch < a.epoch:
+		return false
+	case epoch == a.epoch && m.clock-a.seen < modelAuthorsKept/6:
+		return true
+	}
+	m.authors[key] = mAuthor{epoch, m.clock}
+	for _, k := range m.authorsByAge()[:min(2, len(m.authors))] {
+		if m.clock-m.authors[k].seen >= modelAuthorsKept || len(m.authors) > modelAuthors {
+			delete(m.authors, k)
+		}
+	}
+	return true
+}
+
+func (m *model) authorsByAge() []command.SessionKey {
+	return slices.SortedFunc(maps.Keys(m.authors), func(a, b command.SessionKey) int {
+		return cmp.Or(cmp.Compare(m.authors[a].seen, m.authors[b].seen), compareKeys(a, b))
+	})
+}
+
+// How long (in ms) and how many authors the machines of the model test remember.
+const (
+	modelAuthorsKept = 60_000
+	modelAuthors     = 4
+)
 
 // offer queues a message for a session that matches; false if it does not match.
 func (m *model) offer(s *mSession, mm *mMessage) bool {

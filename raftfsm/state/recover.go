@@ -20,6 +20,7 @@ func (s *Shard) applyRecover(c *command.Recover) command.ResultCode {
 	for i := range c.Gone {
 		s.dropGone(&c.Gone[i])
 	}
+	s.dropAuthors()
 	// The members that are left tell their state anew; until then nobody is given anything.
 	for _, chunk := range s.shares.chunks {
 		for _, ss := range chunk {

@@ -51,8 +51,8 @@ func (r *restoring) read(v []byte) error {
 	return rd.err("restore")
 }
 
-// restorable says that records of a kind belong to a backup: not the lanes of the cluster that it was taken from, nor
-// what the machine keeps of itself.
+// restorable says that records of a kind belong to a backup: not the lanes of the cluster that it was taken from nor the
+// authors, who are remembered because of lanes, nor what the machine keeps of itself.
 func restorable(kind byte) bool {
 	switch kind {
 	case keySession, keyShare, keySub, keyInbound, keyOrigin, keySource, keyRetained, keySwept, keyEntry, keyExpiry, keyMessage, keyCount:
@@ -105,7 +105,7 @@ func (s *Shard) blank() bool {
 	return s.sessions.n == 0 && s.shares.n == 0 && s.retainedCount == 0 && s.origins.live == 0
 }
 
-// ContentDigest is a hash of what a backup brings back: everything but lanes and the meta record.
+// ContentDigest is a hash of what a backup brings back: everything but lanes, authors and the meta record.
 func (s *Shard) ContentDigest() [16]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

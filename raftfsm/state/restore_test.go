@@ -274,7 +274,7 @@ func (r *run) restore() {
 	for _, mu := range r.all {
 		mu.st = statetest.NewMemStore()
 		mu.s = state.NewShard(7, mu.opts)
-		state.SetTickItems(mu.s, r.m.limit)
+		r.limits(mu.s)
 		if err := mu.s.Load(mu.st); err != nil {
 			r.t.Fatal(err)
 		}
@@ -318,7 +318,7 @@ func compareKeys(a, b command.SessionKey) int {
 func (m *model) sever(now int64) {
 	was := m.clock
 	m.begin(now)
-	m.lost = map[string]uint64{}
+	m.lost, m.authors = map[string]uint64{}, map[command.SessionKey]mAuthor{}
 	for _, s := range m.byAge() {
 		m.epoch++
 		s.epoch = m.epoch

@@ -32,10 +32,11 @@ type Shard struct {
 	timers   timers     // sessions that end, wills that fire
 	expiries timers     // inboxes with hot entries that expire
 	expiring expiryHeap // retained messages
+	authors  authors
 	shares   *ordered[*session]
 
 	// sum is the digest of all records but sessions that rehashList names, lanes,
-	// sources and the meta record.
+	// sources, authors and the meta record.
 	sum sum
 
 	// Figures.
@@ -67,6 +68,8 @@ type Shard struct {
 	// Tick has handled, 0 for none.
 	coldExpiry int64
 	tickItems  int // how many things of a kind one Tick handles
+
+	authorLimits authorLimits
 
 	// Scratch of the entry that is being applied.
 	lastTenant    *tenant
@@ -146,7 +149,7 @@ type effectsInProgress struct {
 
 // NewShard returns an empty machine. It has no side effects. Load it before Apply.
 func NewShard(id uint32, o Options) *Shard {
-	s := &Shard{id: id, opts: o.withDefaults(), tickItems: maxTickItems}
+	s := &Shard{id: id, opts: o.withDefaults(), tickItems: maxTickItems, authorLimits: authorLimits{kept: authorKept, most: maxAuthors}}
 	s.matcher.fn = s.onMatch
 	s.reset()
 	return s

@@ -71,6 +71,7 @@ func (w *writer) build() error {
 		}
 	}
 	w.retained()
+	w.authors()
 	w.origins()
 	for _, name := range slices.Sorted(maps.Keys(s.lanes)) {
 		if l := s.lanes[name]; l.dirty {
@@ -288,6 +289,8 @@ func (s *Shard) finishWriteBack(w *writer) {
 	}
 	clear(s.retainedList)
 	s.retainedList = s.retainedList[:0]
+	clear(s.authors.dirty)
+	s.authors.dirty = s.authors.dirty[:0]
 	s.sweeps = append(s.sweeps, s.newSweeps...)
 	s.newSweeps = s.newSweeps[:0]
 	s.evict()
