@@ -33,6 +33,42 @@ func askLeaderOf[A any](ctx context.Context, n *Node, group uint32, q byte) (*A,
 	return decodeAnswer[A](resp)
 }
 
+// askLeader puts a question to the leader of a group, here or elsewhere. A node without a replica may not know who that
+// is, or only who it was: who does not lead says so, and the next replica is asked. Who answers is asked first the next
+// time.
+func (n *Node) askLeader(ctx context.Context, group uint32, q byte, body []byte) ([]byte, error) {
+	leader := n.leaderOf(group)
+	nodes := []string{leader}
+	if v := n.control.view(); group > 0 && n.replica(group) == nil {
+		for _, id := range v.Placement[group] {
+			if id != leader && up(v, id) {
+				nodes = append(nodes, id)
+			}
+		}
+	}
+	err := fmt.Errorf("%w of group %d", ErrNoLeader, group)
+	for _, id := range nodes {
+		if id == "" {
+			continue
+		}
+		var resp []byte
+		if resp, err = n.ask(ctx, id, q, body); err == nil {
+			n.hint(group, id)
+			return resp, nil
+		}
+	}
+	n.hint(group, "")
+	return nil, err
+}
+
+// ask puts a question to a node, which may be this one.
+func (n *Node) ask(ctx context.Context, node string, q byte, body []byte) ([]byte, error) {
+	if node == n.id {
+		return n.answer(ctx, q, &dec{b: body})
+	}
+	return n.query(ctx, node, q, body)
+}
+
 func decodeAnswer[A any](raw []byte) (*A, error) {
 	a := new(A)
 	if err := json.Unmarshal(raw, a); err != nil {

@@ -355,39 +355,6 @@ func eachShard(v *state.ControlView, fn func(shard uint32) error) error {
 	return errors.Join(errs...)
 }
 
-// askLeader puts a question to the leader of a group, here or elsewhere. Who does not lead says so, and the next replica
-// is asked.
-func (n *Node) askLeader(ctx context.Context, group uint32, q byte, body []byte) ([]byte, error) {
-	leader := n.leaderOf(group)
-	nodes := []string{leader}
-	if v := n.control.view(); group > 0 && n.replica(group) == nil {
-		for _, id := range v.Placement[group] {
-			if id != leader && up(v, id) {
-				nodes = append(nodes, id)
-			}
-		}
-	}
-	err := fmt.Errorf("%w of group %d", ErrNoLeader, group)
-	for _, id := range nodes {
-		if id == "" {
-			continue
-		}
-		var resp []byte
-		if resp, err = n.ask(ctx, id, q, body); err == nil {
-			return resp, nil
-		}
-	}
-	return nil, err
-}
-
-// ask puts a question to a node, which may be this one.
-func (n *Node) ask(ctx context.Context, node string, q byte, body []byte) ([]byte, error) {
-	if node == n.id {
-		return n.answer(ctx, q, &dec{b: body})
-	}
-	return n.query(ctx, node, q, body)
-}
-
 func (n *Node) closeCaptures(cut []*captureInfo) {
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.Raft.Heartbeat)
 	defer cancel()

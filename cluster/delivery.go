@@ -159,7 +159,7 @@ func (n *Node) effective(ctx context.Context, shard uint32, index, gate uint64) 
 		return nil
 	}
 	for {
-		err := n.askEffective(ctx, shard, index, gate)
+		_, err := n.askLeader(ctx, shard, queryEffective, putUint(putUint(putUint(nil, uint64(shard)), index), gate))
 		if err == nil {
 			return nil
 		}
@@ -170,25 +170,6 @@ func (n *Node) effective(ctx context.Context, shard uint32, index, gate uint64) 
 			return fmt.Errorf("%w: %w", session.ErrUnavailable, err)
 		}
 	}
-}
-
-func (n *Node) askEffective(ctx context.Context, shard uint32, index, gate uint64) error {
-	leader := n.leaderOf(shard)
-	switch leader {
-	case "":
-		return ErrNoLeader
-	case n.id:
-		l := n.leading(shard)
-		if l == nil {
-			return ErrNoLeader
-		}
-		return l.effective(ctx, index, gate)
-	}
-	_, err := n.query(ctx, leader, queryEffective, putUint(putUint(putUint(nil, uint64(shard)), index), gate))
-	if err != nil {
-		n.hint(shard, "")
-	}
-	return err
 }
 
 // Retained implements session.Retained. One page is read from every shard that

@@ -36,27 +36,15 @@ type groupMember struct {
 	Lag   uint64 `json:"lag"` // entries
 }
 
-// groupInfo asks the leader of a shard.
-func (n *Node) groupInfo(ctx context.Context, shard uint32) (groupInfo, error) {
-	leader := n.leaderOf(shard)
-	switch leader {
-	case "":
-		return groupInfo{}, ErrNoLeader
-	case n.id:
-		return n.localGroupInfo(shard)
-	}
+// groupInfo asks the leader of a group.
+func (n *Node) groupInfo(ctx context.Context, group uint32) (groupInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, groupInfoTimeout)
 	defer cancel()
-	resp, err := n.query(ctx, leader, queryGroup, putUint(nil, uint64(shard)))
+	info, err := askLeaderOf[groupInfo](ctx, n, group, queryGroup)
 	if err != nil {
-		n.hint(shard, "")
-		return groupInfo{}, err
+		return groupInfo{}, fmt.Errorf("%w: group %d: %w", ErrNoLeader, group, err)
 	}
-	var info groupInfo
-	if err := json.Unmarshal(resp, &info); err != nil {
-		return groupInfo{}, errFrame
-	}
-	return info, nil
+	return *info, nil
 }
 
 func (n *Node) localGroupInfo(shard uint32) (groupInfo, error) {

@@ -165,18 +165,10 @@ func (n *Node) verifyGroup(ctx context.Context, id uint32) VerifyGroup {
 
 // verifyMark makes the leader mark an index.
 func (n *Node) verifyMark(ctx context.Context, id uint32) (uint64, error) {
-	leader := n.leaderOf(id)
-	switch leader {
-	case "":
-		return 0, ErrNoLeader
-	case n.id:
-		return n.localMark(ctx, id)
-	}
 	ctx, cancel := context.WithTimeout(ctx, verifyWait)
 	defer cancel()
-	resp, err := n.query(ctx, leader, queryVerifyMark, putUint(nil, uint64(id)))
+	resp, err := n.askLeader(ctx, id, queryVerifyMark, putUint(nil, uint64(id)))
 	if err != nil {
-		n.hint(id, "")
 		return 0, err
 	}
 	d := dec{b: resp}
