@@ -21,7 +21,11 @@ func Connect(ctx context.Context, cfg Config) (*Report, error) {
 	p := newPlan(cfg)
 	began := time.Now()
 	c := &connects{plan: p, histogram: newHistogram(1)}
-	c.openAll(ctx)
+	p.openAll(ctx, c.open, func(tried int, began time.Time) {
+		if cfg.Progress != nil {
+			cfg.Progress(Progress{Phase: "connecting", Elapsed: time.Since(began), Sent: uint64(tried), RateIn: float64(tried) / time.Since(began).Seconds()})
+		}
+	})
 	opened := time.Since(began)
 	wait(ctx, cfg.Duration-opened)
 	rep := &Report{Mode: "connect", Subscribers: cfg.Subscribers, Durable: cfg.Durable, DurationS: opened.Seconds(), Failed: c.failed}
@@ -46,31 +50,6 @@ type connects struct {
 	links     []*link
 	failed    uint64
 	histogram *hdrhistogram.Histogram
-}
-
-func (c *connects) openAll(ctx context.Context) {
-	slots := make(chan struct{}, connecting)
-	var wg sync.WaitGroup
-	p := pace{began: time.Now(), rate: float64(c.plan.Rate)}
-	for i := 0; i < c.plan.Subscribers && ctx.Err() == nil; {
-		n, sleep := p.due(time.Now())
-		if n == 0 {
-			wait(ctx, sleep)
-			continue
-		}
-		slots <- struct{}{}
-		wg.Add(1)
-		go func(index int) {
-			defer func() { <-slots; wg.Done() }()
-			c.open(ctx, index)
-		}(i)
-		p.sent++
-		i++
-		if c.plan.Progress != nil && i%1000 == 0 {
-			c.plan.Progress(Progress{Phase: "connecting", Elapsed: time.Since(p.began), Sent: uint64(i), RateIn: float64(i) / time.Since(p.began).Seconds()})
-		}
-	}
-	wg.Wait()
 }
 
 func (c *connects) open(ctx context.Context, i int) {

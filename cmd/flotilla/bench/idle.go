@@ -25,10 +25,10 @@ func Idle(ctx context.Context, cfg Config) (*Report, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	h := &idle{plan: newPlan(cfg), connected: newHistogram(1), pinged: newHistogram(1)}
+	h := &idle{plan: newPlan(cfg), conns: make([]*idleConn, cfg.Subscribers), connected: newHistogram(1), pinged: newHistogram(1)}
 	defer h.end()
 	began := time.Now()
-	h.openAll(ctx)
+	h.openAll(ctx, h.open, func(_ int, began time.Time) { h.show("connecting", began) })
 	opened := time.Since(began)
 	h.hold(ctx)
 	rep := &Report{
@@ -73,32 +73,6 @@ type idleConn struct {
 	asked  atomic.Int64 // when PINGREQ was sent, ns of the monotonic clock; 0: none is open
 	lost   atomic.Bool
 	ending atomic.Bool
-}
-
-// openAll connects all, some at a time and at the rate of the plan.
-func (h *idle) openAll(ctx context.Context) {
-	h.conns = make([]*idleConn, h.Subscribers)
-	slots := make(chan struct{}, connecting) // as many as connect at a time
-	var wg sync.WaitGroup
-	p := pace{began: time.Now(), rate: float64(h.Rate)}
-	for i := 0; i < h.Subscribers && ctx.Err() == nil; {
-		n, sleep := p.due(time.Now())
-		if n == 0 {
-			wait(ctx, sleep)
-			continue
-		}
-		slots <- struct{}{}
-		wg.Add(1)
-		go func(index int) {
-			defer func() { <-slots; wg.Done() }()
-			h.open(ctx, index)
-		}(i)
-		p.sent++
-		if i++; i%1000 == 0 {
-			h.show("connecting", p.began)
-		}
-	}
-	wg.Wait()
 }
 
 func (h *idle) show(phase string, began time.Time) {

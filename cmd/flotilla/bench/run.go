@@ -13,6 +13,32 @@ import (
 // connecting is how many connections are opened at a time.
 const connecting = 64
 
+// openAll calls open for each subscriber, some at a time and at the rate of the plan, and returns when all calls have. tell is called
+// now and then with how many were begun.
+func (p *plan) openAll(ctx context.Context, open func(ctx context.Context, index int), tell func(tried int, began time.Time)) {
+	slots := make(chan struct{}, connecting) // as many as connect at a time
+	var wg sync.WaitGroup
+	at := pace{began: time.Now(), rate: float64(p.Rate)}
+	for i := 0; i < p.Subscribers && ctx.Err() == nil; {
+		n, sleep := at.due(time.Now())
+		if n == 0 {
+			wait(ctx, sleep)
+			continue
+		}
+		slots <- struct{}{}
+		index := i
+		wg.Go(func() {
+			defer func() { <-slots }()
+			open(ctx, index)
+		})
+		at.sent++
+		if i++; i%1000 == 0 {
+			tell(i, at.began)
+		}
+	}
+	wg.Wait()
+}
+
 // progressEvery is the interval of Config.Progress.
 const progressEvery = time.Second
 
