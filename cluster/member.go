@@ -112,8 +112,8 @@ func (c *control) judge(ctx context.Context, req memberRequest) (memberReply, er
 	return memberReply{}, fmt.Errorf("%w: member request %q", errFrame, req.Do)
 }
 
-// maxCommitted is how many commands one decision has at most.
-const maxCommitted = 4
+// maxCommitted is how many commands one decision has at most: a change of every setting.
+const maxCommitted = 256
 
 // commit proposes the commands of one decision, which take effect together, and returns the first result that is not OK.
 func (l *controlLead) commit(ctx context.Context, cmd []byte) (command.ResultCode, error) {

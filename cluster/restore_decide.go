@@ -125,11 +125,14 @@ func (c *control) beginRestore(ctx context.Context, l *controlLead, req restoreR
 	return memberReply{Operation: &st}, nil
 }
 
+// restoredAtOnce is how many commands of a restore are committed together: what is refused is told of once for all of them.
+const restoredAtOnce = 4
+
 // setRestored commits settings and keys that came back. One that is refused (a key of the same name is here) stays as it is.
 func (c *control) setRestored(ctx context.Context, l *controlLead, cmds [][]byte) error {
 	for len(cmds) > 0 {
 		var body []byte
-		n := min(len(cmds), maxCommitted)
+		n := min(len(cmds), restoredAtOnce)
 		for _, cmd := range cmds[:n] {
 			body = append(body, cmd...)
 		}

@@ -83,7 +83,7 @@ func (c *control) changeSettings(ctx context.Context, req settingsRequest) (sett
 	}
 	v := c.view()
 	changed := []SettingStatus{}
-	var cmds [][]byte
+	var cmd []byte
 	for _, name := range sortedKeys(req.Values) {
 		d, stored, err := checkSetting(name, req.Values[name])
 		if err != nil {
@@ -96,20 +96,20 @@ func (c *control) changeSettings(ctx context.Context, req settingsRequest) (sett
 		if !existed {
 			before = formedAbsent
 		}
-		var cmd []byte
 		if _, kept := v.Settings[formedPrefix+d.key]; d.shard && !kept {
 			cmd = command.AppendSet(cmd, &command.Set{Setting: command.Setting{Key: formedPrefix + d.key, Value: before}})
 		}
-		cmds = append(cmds, command.AppendSet(cmd, &command.Set{Setting: command.Setting{Key: d.key, Value: stored}}))
+		cmd = command.AppendSet(cmd, &command.Set{Setting: command.Setting{Key: d.key, Value: stored}})
 		changed = append(changed, d.status(stored))
 	}
-	if req.DryRun {
+	if req.DryRun || len(changed) == 0 {
 		return settingsReply{Changed: changed}, nil
 	}
-	for i, cmd := range cmds {
-		if _, err := l.commit(ctx, cmd); err != nil {
-			return settingsReply{Changed: changed[:i]}, err
-		}
+	// One entry holds them all: half of a change is not what anybody asked for.
+	if _, err := l.commit(ctx, cmd); err != nil {
+		return settingsReply{}, err
+	}
+	for i := range changed {
 		c.n.lg.Info("setting changes", zap.String("event", "settings.changed"), zap.String("key", changed[i].Key), zap.String("value", changed[i].Value))
 	}
 	return settingsReply{Changed: changed}, nil

@@ -38,9 +38,27 @@ func TestSettingsChangeEverywhere(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	events, err := nodes[0].OpenEvents(t.Context(), cluster.EventQuery{Types: []string{"settings.changed"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Close()
 	changed, err := nodes[2].ChangeSettings(ctx, map[string]string{"mqtt.receive_maximum": "7", "mqtt.max_packet_size": "64KiB", "mqtt.max_keepalive": "30s", "inbox.max_messages": "3"}, false)
 	if err != nil || len(changed) != 4 {
 		t.Fatalf("%+v, %v", changed, err)
+	}
+	var told []cluster.Event
+	for len(told) < len(changed) {
+		list, _, err := events.Next(ctx)
+		if err != nil {
+			t.Fatalf("%v after %+v", err, told)
+		}
+		told = append(told, list...)
+	}
+	for i := range told {
+		if !told[i].At.Equal(told[0].At) {
+			t.Errorf("one change was committed in parts: at %s and at %s", told[0].At, told[i].At)
+		}
 	}
 	for _, n := range nodes {
 		waitFor(t, 10*time.Second, "the new values at "+n.ID(), func() string {
