@@ -92,6 +92,7 @@ func (n *Node) makeLanes(v *state.ControlView) {
 	giveUp := n.leaseLength() + time.Second // I26: lease + 1 s
 	for id := uint32(1); id <= v.Shards; id++ {
 		l := newLane(id, n.id, n, sealBatch, giveUp, n.met)
+		l.stale = n.fenced.Store
 		lanes[id] = l
 		n.spawn(func() { l.run(n.ctx) })
 	}

@@ -281,8 +281,13 @@ func (n *Node) keepLease() {
 		case <-retry.C:
 		}
 		retry.Stop()
-		if n.incarnation.Load() != 0 && !n.lease.held() {
+		switch inc := n.incarnation.Load(); {
+		case inc == 0:
+		case !n.lease.held():
 			n.loseLease("it was not renewed in time")
+		case n.fenced.Load() == inc:
+			// That shard takes nothing more of this incarnation: only a new one serves its clients.
+			n.loseLease("a shard has taken this process for gone")
 		}
 	}
 }

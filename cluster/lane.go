@@ -85,6 +85,8 @@ type lane struct {
 	sender batchSender
 	seal   sealFn
 	met    *metrics
+	// stale is told that a shard takes this incarnation for gone. nil: nobody wants to know.
+	stale func(incarnation uint64)
 	// whole: the far end answers for a batch as a whole, not per command.
 	whole bool
 	// giveUpAfter is how long a caller waits for an outcome (I26).

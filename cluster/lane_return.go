@@ -11,6 +11,9 @@ import (
 
 // returned handles the outcome of one send.
 func (l *lane) returned(b *laneBatch, gen uint64, res command.BatchResult, index uint64, err error) {
+	if err == nil && res.Code == command.StaleIncarnation {
+		l.isStale(gen)
+	}
 	if err != nil || res.Code == command.Gap || res.Code == command.StaleIncarnation {
 		l.recover(gen)
 		return
@@ -40,6 +43,19 @@ func (l *lane) returned(b *laneBatch, gen uint64, res command.BatchResult, index
 		return
 	}
 	finishBatch(acks, dones, res, index)
+}
+
+// isStale tells what a shard thinks of this incarnation, unless the lane has begun anew since it asked.
+func (l *lane) isStale(gen uint64) {
+	l.mu.Lock()
+	inc := l.inc
+	if gen != l.gen {
+		inc = 0
+	}
+	l.mu.Unlock()
+	if inc != 0 && l.stale != nil {
+		l.stale(inc)
+	}
 }
 
 // retireLocked drops returned batches from the front of sent.

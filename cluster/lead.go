@@ -39,6 +39,9 @@ type lead struct {
 
 	origins *originPump
 	ticking atomic.Bool // a tick is under way
+	// informed: the view of the control group is not older than this leadership. A node that has just
+	// started may still replay the control group's log: who is not in its view is not gone.
+	informed atomic.Bool
 
 	// Owned by the duties goroutine.
 	lastCheckpoint uint64
@@ -117,6 +120,7 @@ func (l *lead) prime(ctx context.Context) {
 	for {
 		err := l.n.control.barrier(ctx)
 		if err == nil {
+			l.informed.Store(true)
 			l.followView(true)
 			return
 		}
@@ -135,8 +139,23 @@ func (l *lead) followView(primed bool) {
 	view := l.n.control.view()
 	l.viewed = view
 	l.feed.setGateways(gatewaysUp(view), primed)
+	if !l.informed.Load() {
+		return
+	}
 	now := l.n.now()
-	for _, o := range l.mach.Owners() {
+	for _, key := range goneOwners(view, l.mach.Owners()) {
+		if now-l.lostAt[key] < 2*time.Second.Milliseconds() {
+			continue // under way
+		}
+		l.lostAt[key] = now
+		l.propose(command.AppendNodeLost(nil, &command.NodeLost{Node: key.node, Incarnation: key.incarnation}))
+	}
+}
+
+// goneOwners are the processes that own sessions and are not up any more.
+func goneOwners(view *state.ControlView, owners []state.OwnerCount) []ownerKey {
+	var gone []ownerKey
+	for _, o := range owners {
 		rec, ok := view.Nodes[o.Node]
 		if ok && rec.Up && rec.Incarnation == o.Incarnation {
 			continue
@@ -144,13 +163,9 @@ func (l *lead) followView(primed bool) {
 		if ok && rec.Incarnation < o.Incarnation {
 			continue // our view is older than the session's owner
 		}
-		key := ownerKey{o.Node, o.Incarnation}
-		if now-l.lostAt[key] < 2*time.Second.Milliseconds() {
-			continue // under way
-		}
-		l.lostAt[key] = now
-		l.propose(command.AppendNodeLost(nil, &command.NodeLost{Node: o.Node, Incarnation: o.Incarnation}))
+		gone = append(gone, ownerKey{o.Node, o.Incarnation})
 	}
+	return gone
 }
 
 // keepTime proposes a tick when something in the machine is due. A tick does

@@ -58,6 +58,8 @@ type Node struct {
 	restore  restorer
 	// incarnation is what the control group gave this process, 0 before.
 	incarnation atomic.Uint64
+	// fenced is the last incarnation that a shard took for gone, see keepLease.
+	fenced atomic.Uint64
 	// lanes by shard id; index 0 is unused. Set once, before clients are served.
 	lanes atomic.Pointer[[]*lane]
 	slots atomic.Pointer[[]uint32] // slot to shard

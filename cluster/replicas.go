@@ -121,9 +121,8 @@ func (l *lead) keepReplicas(ctx context.Context) {
 
 // replicaStep brings the group one step nearer to its placement.
 func (l *lead) replicaStep(ctx context.Context) error {
-	v := l.n.control.view()
-	want := v.Placement[l.shard]
-	if len(want) == 0 || !l.group.IsLeader() {
+	want := l.n.control.view().Placement[l.shard]
+	if len(want) == 0 || !l.informed.Load() || !l.group.IsLeader() {
 		return nil
 	}
 	members := l.group.Members()
