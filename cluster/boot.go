@@ -80,6 +80,9 @@ func (n *Node) until(cond func() bool) error {
 	return nil
 }
 
+// outcomeLimit is how long a caller waits for an outcome at most (I26).
+func (n *Node) outcomeLimit() time.Duration { return n.leaseLength() + time.Second }
+
 // makeLanes opens one lane per shard. The number of shards is fixed when the
 // cluster is formed.
 func (n *Node) makeLanes(v *state.ControlView) {
@@ -89,7 +92,7 @@ func (n *Node) makeLanes(v *state.ControlView) {
 	}
 	n.slots.Store(&slots)
 	lanes := make([]*lane, v.Shards+1)
-	giveUp := n.leaseLength() + time.Second // I26: lease + 1 s
+	giveUp := n.outcomeLimit()
 	for id := uint32(1); id <= v.Shards; id++ {
 		l := newLane(id, n.id, n, sealBatch, giveUp, n.met)
 		l.stale = n.fenced.Store

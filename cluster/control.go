@@ -326,6 +326,7 @@ func (n *Node) askRenew(ctx context.Context, inc uint64) (uint64, error) {
 	leader := n.leaderOf(0)
 	rec := command.Node{
 		ID: n.id, ClusterAddr: n.self.Addr, AdminAddr: n.adminAddr(), Roles: n.cfg.Roles, Zone: n.cfg.Zone, Version: n.cfg.Version,
+		FeatureLevel: knownFeatureLevel,
 	}
 	a := n.Addrs()
 	rec.MQTTAddr, rec.MQTTSAddr = a.MQTT, a.MQTTS

@@ -86,9 +86,28 @@ func (l *lane) addKept(inc uint64, encode func(dst []byte) []byte, done doneFn) 
 	return nil
 }
 
+// addOver is add for a command that waited elsewhere: it goes past the lane's bound. What waits there
+// is bounded by the lane that it waited for.
+func (l *lane) addOver(encode func(dst []byte) []byte, done doneFn) error {
+	if !l.addNow(encode, done, math.MaxInt) {
+		return ErrLeaseLost
+	}
+	return nil
+}
+
+// room waits as add does until the lane would take a command.
+func (l *lane) room(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bytes < laneMaxBytes || l.inc == 0 {
+		return nil
+	}
+	return l.awaitSpaceLocked(ctx, l.giveUpAfter)
+}
+
 // tryAdd is add for what may be lost: it reports false when the lane is full.
 func (l *lane) tryAdd(encode func(dst []byte) []byte) bool {
-	return l.addNow(encode, laneMaxBytes)
+	return l.addNow(encode, nil, laneMaxBytes)
 }
 
 // offer is tryAdd that waits a moment for room, unless others have waited in vain.
@@ -115,16 +134,16 @@ func (l *lane) offer(ctx context.Context, encode func(dst []byte) []byte) bool {
 
 // push is add for commands that must not wait behind publishers and are few.
 func (l *lane) push(encode func(dst []byte) []byte) {
-	l.addNow(encode, math.MaxInt)
+	l.addNow(encode, nil, math.MaxInt)
 }
 
-func (l *lane) addNow(encode func(dst []byte) []byte, limit int) bool {
+func (l *lane) addNow(encode func(dst []byte) []byte, done doneFn, limit int) bool {
 	l.mu.Lock()
 	if l.inc == 0 || l.bytes >= limit {
 		l.mu.Unlock()
 		return false
 	}
-	notify := l.appendLocked(encode, nil)
+	notify := l.appendLocked(encode, done)
 	l.mu.Unlock()
 	if notify {
 		l.kick()

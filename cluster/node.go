@@ -44,6 +44,7 @@ type Node struct {
 
 	control *control
 	routes  *routes
+	order   *topicOrder
 	sink    *forwardSink
 	lease   *lease
 	sys     *sysTopics
@@ -176,6 +177,7 @@ func (n *Node) open(ident *identity) error {
 	n.self = member{ID: n.id, Addr: addr, Roles: n.cfg.Roles, Zone: n.cfg.Zone}
 	n.links = peer.NewNode(n.id, n.dialPeer, n.handlers(), n.lg, peer.Options{Registerer: n.cfg.Registerer})
 	n.sys, n.limits = newSysTopics(n), newLimits(n)
+	n.order = newTopicOrder(n)
 	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.sys.tee(n.cfg.Registerer))
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
 	n.hellos.admit = n.admitJoiner

@@ -73,7 +73,13 @@ func (n *Node) Publish(ctx context.Context, tenant string, m *command.Message, d
 		}
 	case n.refuses(&out):
 		done(session.Outcome{Code: mqtt.QuotaExceeded})
-	default:
+	case m.Retain && !out.unstored:
+		if err := n.lane(n.topicShard(tenant, m.Topic)).room(ctx); err != nil {
+			done(session.Outcome{Err: err})
+			break
+		}
+		n.order.add(&out, n.outcomeLimit(), done)
+	case !n.order.behind(&out, n.outcomeLimit(), done):
 		n.route(ctx, &out, done)
 	}
 	n.buffers.Put(buf)
@@ -105,6 +111,12 @@ type outgoing struct {
 	inc    uint64            // of the lanes that must take it, with origin
 	// unstored: not to be retained, though it says so.
 	unstored bool
+	// stored is the shard that has it already, retained and for its subscribers there; 0: none.
+	stored uint32
+	// full: an inbox of that shard refused it. superseded: the shard had something of a newer connection of its publisher.
+	full, superseded bool
+	// ordered: it was held back behind a retained message, and waits for room no more.
+	ordered bool
 }
 
 // encode puts a message into a pooled buffer. Lanes copy from it.

@@ -236,8 +236,11 @@ func fits(h *BackupHeader, v *state.ControlView) error {
 	return nil
 }
 
-// knownFeatureLevel is what this program understands in a backup.
+// knownFeatureLevel is the highest feature level that this program supports.
 const knownFeatureLevel = 1
+
+// featureRetainedFence: publishes name the epoch of their publisher.
+const featureRetainedFence = 1
 
 // quiet returns when this node serves no client, because it knows what the control group held at index.
 func (n *Node) quiet(ctx context.Context, index uint64) error {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
@@ -16,40 +17,96 @@ import (
 func (n *Node) routeOrigin(ctx context.Context, o *state.Originated, key command.OriginKey, inc uint64, done func(session.Outcome)) {
 	out := outgoing{tenant: o.Tenant, msg: &o.Message, match: n.routes.table.Match(o.Tenant, o.Message.Topic), origin: key, inc: inc}
 	out.unstored = o.Flags&command.ToRetained == 0
+	retained := o.Message.Retain && !out.unstored
 	buf := n.encode(&o.Message)
 	out.raw = *buf
-	if o.Message.QoS == 0 {
+	switch {
+	case o.Message.QoS == 0:
 		n.publishQoS0(ctx, &out)
-		// What follows stores it, if it is retained; nothing else is waited for.
-		out.match = &router.Match{}
+		n.retainQoS0(&out, retained, done)
+	case retained:
+		n.order.add(&out, 0, done)
+	case !n.order.behind(&out, 0, done):
+		n.route(ctx, &out, done)
 	}
-	n.route(ctx, &out, done)
 	n.buffers.Put(buf)
 }
 
-// route sends a message of QoS 1 or 2 to every place that needs it, and calls
-// done when all have confirmed.
-func (n *Node) route(ctx context.Context, o *outgoing, done func(session.Outcome)) {
-	retained := uint32(0)
-	if o.msg.Retain && !o.unstored {
-		retained = n.topicShard(o.tenant, o.msg.Topic)
+// retainQoS0 stores a message of a state machine that was sent without waiting for anybody.
+func (n *Node) retainQoS0(o *outgoing, retained bool, done func(session.Outcome)) {
+	if !retained {
+		done(session.Outcome{})
+		return
 	}
 	p := &pendingPublish{done: done}
+	p.left.Store(1)
+	if err := n.storeRetained(o, command.ToRetained, p.storedOrigin); err != nil {
+		p.part(command.Result{}, err)
+	}
+}
+
+// storeFirst implements orderNet. Subscribers in the topic's own shard get the message with the same
+// command: there, it comes before or behind each subscription and each read.
+func (n *Node) storeFirst(o *outgoing, done doneFn) error {
+	o.stored = n.topicShard(o.tenant, o.msg.Topic)
+	flags := command.ToRetained
+	match := n.routes.table.Match(o.tenant, o.msg.Topic)
+	if slices.Contains(match.Durable, o.stored) {
+		flags |= command.ToInboxes
+	}
+	if slices.Contains(match.Shares, o.stored) {
+		flags |= command.ToShares
+	}
+	return n.storeRetained(o, flags, func(res command.Result, index uint64, err error) {
+		if errors.Is(err, errNoResult) {
+			err = nil // it was applied so long ago that its result is gone
+		}
+		done(res, index, err)
+	})
+}
+
+// storeRetained sends a message to the shard of its topic, as flags say.
+func (n *Node) storeRetained(o *outgoing, flags command.PublishFlags, done doneFn) error {
+	inc := o.inc
+	if inc == 0 {
+		inc = n.originLanes()
+	}
+	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: flags, Origin: o.origin}
+	if o.inc == 0 && n.control.view().FeatureLevel >= featureRetainedFence {
+		cmd.Epoch = o.msg.Epoch // a lane that sends again late must not bring an old value back (I13)
+	}
+	encode := func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }
+	return n.lane(n.topicShard(o.tenant, o.msg.Topic)).addKept(inc, encode, done)
+}
+
+// routeOrdered implements orderNet. Time has passed since the message came: the lease may be gone,
+// and with it the routes that are in force.
+func (n *Node) routeOrdered(o *outgoing, done func(session.Outcome)) {
+	if !n.mayRoute() {
+		done(session.Outcome{Err: ErrLeaseLost})
+		return
+	}
+	o.ordered, o.match = true, n.routes.table.Match(o.tenant, o.msg.Topic)
+	n.route(n.ctx, o, done)
+}
+
+// route sends a message of QoS 1 or 2 to every subscriber that does not have it
+// yet, and calls done when all have confirmed. Retained ones are stored before,
+// see topicOrder.
+func (n *Node) route(ctx context.Context, o *outgoing, done func(session.Outcome)) {
+	p := &pendingPublish{done: done}
 	p.left.Store(1) // held by this function until all parts are started
+	if o.full {
+		p.refused.Store(uint32(mqtt.QuotaExceeded))
+	}
 	subscribers := len(o.match.Durable) + len(o.match.Shares)
 	durable, shares := o.match.Durable, o.match.Shares
 	for len(durable)+len(shares) > 0 { // both ascend
 		var shard uint32
 		var flags command.PublishFlags
-		shard, flags, durable, shares = nextShard(durable, shares)
-		if shard == retained {
-			flags |= command.ToRetained
-			retained = 0
+		if shard, flags, durable, shares = nextShard(durable, shares); shard != o.stored {
+			n.routeToShard(ctx, shard, o, flags, p)
 		}
-		n.routeToShard(ctx, shard, o, flags, p)
-	}
-	if retained != 0 {
-		n.routeToShard(ctx, retained, o, command.ToRetained, p)
 	}
 	for _, r := range o.match.Nodes {
 		if r.Transient {
@@ -84,10 +141,13 @@ func (n *Node) routeToShard(ctx context.Context, shard uint32, o *outgoing, flag
 	cmd := command.Publish{Tenant: o.tenant, Message: o.raw, Flags: flags, Origin: o.origin}
 	encode := func(dst []byte) []byte { return command.AppendPublish(dst, &cmd) }
 	var err error
-	if o.inc == 0 {
-		err = n.lane(shard).add(ctx, encode, stored)
-	} else {
+	switch {
+	case o.inc != 0:
 		err = n.lane(shard).addKept(o.inc, encode, p.storedOrigin)
+	case o.ordered:
+		err = n.lane(shard).addOver(encode, stored)
+	default:
+		err = n.lane(shard).add(ctx, encode, stored)
 	}
 	if err != nil {
 		p.part(command.Result{}, err)
@@ -108,10 +168,13 @@ func (n *Node) routeToNode(ctx context.Context, r router.NodeRoute, o *outgoing,
 	p.left.Add(1)
 	if err == nil {
 		encode := func(dst []byte) []byte { return appendForward(dst, o, true, nil) }
-		if o.inc == 0 {
-			err = l.add(ctx, encode, p.confirmed)
-		} else {
+		switch {
+		case o.inc != 0:
 			err = l.addKept(o.inc, encode, p.confirmed)
+		case o.ordered:
+			err = l.addOver(encode, p.confirmed)
+		default:
+			err = l.add(ctx, encode, p.confirmed)
 		}
 	}
 	if err != nil {

@@ -33,7 +33,7 @@ const (
 	// readyLimit bounds every wait for a healed cluster, drainLimit the drain.
 	readyLimit = 60 * time.Second
 	// overlapsKnown is how many retained messages of a run may get lost to a reader that subscribes meanwhile.
-	overlapsKnown = 2
+	overlapsKnown = 0
 	drainLimit    = 60 * time.Second
 )
 
