@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -102,7 +103,7 @@ func (e *Event) take(fields []zap.Field, all bool) {
 		case "client":
 			e.Client = f.String
 		case "user":
-			e.User = f.String
+			e.User = shortUser(f.String)
 		case "listener":
 			e.Listener = f.String
 		case "reason":
@@ -132,6 +133,22 @@ func (e *Event) take(fields []zap.Field, all bool) {
 			}
 		}
 	}
+}
+
+// maxEventUser bounds a user name in an event. Where anybody may come in, a client may name itself with 64 KiB: a ring
+// of those would hold hundreds of megabytes, and a page of them would be more than a frame between nodes may carry.
+const maxEventUser = 256
+
+// shortUser is a user name as an event keeps it, cut between two characters.
+func shortUser(name string) string {
+	if len(name) <= maxEventUser {
+		return name
+	}
+	n := maxEventUser - len("…")
+	for n > 0 && !utf8.RuneStart(name[n]) {
+		n--
+	}
+	return name[:n] + "…"
 }
 
 func (e *Event) put(f *zap.Field) {

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 )
@@ -244,5 +246,26 @@ func TestRestartedNodeLosesWhatItKnew(t *testing.T) {
 	p = ev.page(t.Context(), &eventQuery{Pos: &eventPos{Node: uint64(time.Now().Add(-time.Hour).UnixMilli())}})
 	if typesOf(p.Events) != "server.start" || len(p.Gaps) != 0 {
 		t.Errorf("a node that was never reached: %+v", p)
+	}
+}
+
+// TestEventsKeepShortNames: where everybody may come in, the name that a client gives itself does not make the rings, or
+// a page of them, larger than they may be.
+func TestEventsKeepShortNames(t *testing.T) {
+	ev := newEvents("n1", 1, newEventMetrics(nil))
+	long := strings.Repeat("ü", 32<<10-1)
+	for range 2 * eventPageMax {
+		ev.sessionEvent("client.connected", []zap.Field{zap.String("client", strings.Repeat("c", 256)), zap.String("user", long)})
+	}
+	p := ev.page(t.Context(), &eventQuery{Pos: &eventPos{Start: 1}})
+	raw, err := json.Marshal(p)
+	if err != nil || len(p.Events) != eventPageMax || len(raw) > peer.MaxPayload {
+		t.Fatalf("a page of %d events has %d bytes, %v", len(p.Events), len(raw), err)
+	}
+	if got := p.Events[0].User; len(got) > maxEventUser || !utf8.ValidString(got) || !strings.HasPrefix(got, "üü") || !strings.HasSuffix(got, "…") {
+		t.Errorf("a long name is kept as %d bytes: %.20q", len(got), got)
+	}
+	if got := shortUser("meter"); got != "meter" {
+		t.Errorf("a short name becomes %q", got)
 	}
 }
