@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 )
 
 // Questions that one node asks another with JSON on both sides, and decisions that any node takes and the control
@@ -90,14 +94,33 @@ type decided[A any] interface {
 	refusal() **GuardError
 }
 
-// decide has the control leader decide, here or elsewhere. Errors: *GuardError, ErrNoLeader: then it may be decided, or
-// not, and whoever leads now has to be asked again.
+// decideWait is how long a decision waits for a control leader: an election, or a hand-over by a node that stops, is
+// over well before.
+const decideWait = 3 * time.Second
+
+// decide has the control leader decide, here or elsewhere. It waits a moment for one, as long as nobody can have decided
+// yet. Errors: *GuardError, ErrNoLeader: then it may be decided, or not, and whoever leads now has to be asked again.
 func decide[Q, A any, P decided[A]](ctx context.Context, n *Node, q byte, req Q, judge func(context.Context, Q) (A, error)) (A, error) {
+	for end := time.Now().Add(decideWait); ; {
+		a, err := decideOnce[Q, A, P](ctx, n, q, req, judge)
+		if !nobodyDecided(err) || time.Now().After(end) || sleep(ctx, laneRetry) != nil {
+			return a, err
+		}
+	}
+}
+
+// nobodyDecided says whether an error of decideOnce means that the question reached no leader.
+func nobodyDecided(err error) bool {
+	var remote *peer.RemoteError
+	return errors.Is(err, errNotControlLeader) || errors.As(err, &remote) && strings.HasSuffix(remote.Message, errNotControlLeader.Error())
+}
+
+func decideOnce[Q, A any, P decided[A]](ctx context.Context, n *Node, q byte, req Q, judge func(context.Context, Q) (A, error)) (A, error) {
 	var none A
 	leader := n.leaderOf(0)
 	switch leader {
 	case "":
-		return none, ErrNoLeader
+		return none, fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader)
 	case n.id:
 		return judge(ctx, req)
 	}

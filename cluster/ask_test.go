@@ -3,7 +3,13 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/cluster/peer"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 )
 
 // TestDecisionsTravel: what the control leader decides reaches the node that asked it in the form that nodes of other
@@ -55,6 +61,45 @@ func TestDecisionsTravel(t *testing.T) {
 	} {
 		if got, err := c.judge(); err != nil || string(got) != c.want {
 			t.Errorf("%T: %s, %v; want %s", c.reply, got, err, c.want)
+		}
+	}
+}
+
+// TestDecideWaits checks that a decision waits for a leader as long as nobody can have decided, and
+// no longer than it says.
+func TestDecideWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{control: &control{mach: state.NewControl()}}
+		judge := func(context.Context, memberRequest) (memberReply, error) {
+			t.Error("somebody decided")
+			return memberReply{}, nil
+		}
+		start := time.Now()
+		_, err := decide(t.Context(), n, queryMember, memberRequest{}, judge)
+		if took := time.Since(start); !errors.Is(err, ErrNoLeader) || took < decideWait || took > 2*decideWait {
+			t.Errorf("%v after %s", err, took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		start = time.Now()
+		if _, err := decide(ctx, n, queryMember, memberRequest{}, judge); !errors.Is(err, ErrNoLeader) || time.Since(start) > time.Second {
+			t.Errorf("the caller's end: %v after %s", err, time.Since(start))
+		}
+	})
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{ErrNoLeader, false},
+		{peer.ErrLinkDown, false}, // the question may have arrived
+		{refuse(GuardBusy, "wait"), false},
+		{fmt.Errorf("%w: %w", ErrNoLeader, errNotControlLeader), true},
+		{fmt.Errorf("ask: %w", &peer.RemoteError{Message: "no leader: " + errNotControlLeader.Error()}), true},
+		{fmt.Errorf("ask: %w", &peer.RemoteError{Message: "replica is not the leader of the group"}), false},
+	} {
+		if got := nobodyDecided(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
 		}
 	}
 }
