@@ -100,8 +100,9 @@ func (b *kickBook) add(o *kickOperation) bool {
 		return false
 	}
 	b.ops = append(b.ops, o)
-	if len(b.ops) > kicksKept {
-		b.ops = slices.Delete(b.ops, 0, 1)
+	if len(b.ops) > kicksKept { // the oldest that has ended: one that runs must stay to be cancelled, and to be counted
+		i := slices.IndexFunc(b.ops, func(o *kickOperation) bool { return o.st.State != command.OperationRunning.String() })
+		b.ops = slices.Delete(b.ops, i, i+1)
 	}
 	return true
 }
