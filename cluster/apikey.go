@@ -3,103 +3,39 @@ package cluster
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 )
 
 // API keys live in the control group. Any node takes a change, the control
-// leader commits it; every node finds keys in its own applied state, so that
+// leader commits it; every node finds keys in what it knows itself, so that
 // operators get in without a majority, too.
-
-// keysMark is a file in the data directory that says: there are API keys. While
-// a node that starts has not heard of the cluster yet, it is what keeps the API
-// closed that was closed before.
-const keysMark = "apikeys.json"
 
 // GuardLimit is the code of a GuardError for what there may be only so many of.
 const GuardLimit = "limit-exceeded"
 
-// keyWatch keeps the mark in line with the control group.
-type keyWatch struct {
-	marked   atomic.Bool // the file is there
-	clearing atomic.Bool // somebody makes sure that there are no keys
-}
-
-// loadKeyMark reads the mark at the start.
-func (n *Node) loadKeyMark() {
-	_, err := os.Stat(n.keysMarkPath())
-	n.keys.marked.Store(!errors.Is(err, fs.ErrNotExist)) // what cannot be read may be there
-}
-
-func (n *Node) keysMarkPath() string { return filepath.Join(n.cfg.DataDir, keysMark) }
-
-// noteKeys runs with every change of the control group.
-func (n *Node) noteKeys(v *state.ControlView) {
-	switch has := len(v.APIKeys) > 0; {
-	case has && !n.keys.marked.Load():
-		n.keys.marked.Store(true)
-		n.writeKeyMark()
-	case !has && v.Formed() && n.keys.marked.Load() && n.keys.clearing.CompareAndSwap(false, true):
-		n.spawn(func() {
-			defer n.keys.clearing.Store(false)
-			n.clearKeyMark()
-		})
-	}
-}
-
-func (n *Node) writeKeyMark() {
-	f, err := os.OpenFile(n.keysMarkPath(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err == nil {
-		_, err = f.WriteString("{\"api_keys\": true}\n")
-		err = errors.Join(err, f.Sync(), f.Close(), syncDir(n.cfg.DataDir))
-	}
-	if err != nil {
-		n.lg.Warn("it is not noted that there are API keys: a restart without a majority would not know", zap.Error(err))
-	}
-}
-
-// clearKeyMark removes the mark once it is sure that there is no key: what this
-// node has applied may be old.
-func (n *Node) clearKeyMark() {
-	if err := n.control.barrier(n.ctx); err != nil || len(n.control.view().APIKeys) > 0 {
-		return // the next change, or the next second, tries again
-	}
-	if err := os.Remove(n.keysMarkPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.lg.Warn("the note that there are API keys stays", zap.Error(err))
-		return
-	}
-	n.keys.marked.Store(false)
-}
-
 // APIKeysInUse says that there is an API key, or that this node cannot rule it out.
 func (n *Node) APIKeysInUse() bool {
-	return n.keys.marked.Load() || len(n.control.view().APIKeys) > 0
+	return n.keys.inUse.Load() || len(n.control.view().APIKeys) > 0
 }
 
-// APIKey finds a key by its id in what this node has applied. The record is
-// shared: it must not be changed.
+// APIKey finds a key by its id in what this node knows. The record is shared: it
+// must not be changed.
 func (n *Node) APIKey(id string) (*command.APIKey, bool) {
-	k, ok := n.control.view().APIKeys[id]
+	k, ok := n.knownKeys()[id]
 	return k, ok
 }
 
-// APIKeys are the keys that this node has applied, in the order of their ids.
+// APIKeys are the keys that this node knows, in the order of their ids.
 func (n *Node) APIKeys() []*command.APIKey {
-	v := n.control.view()
-	out := make([]*command.APIKey, 0, len(v.APIKeys))
-	for _, id := range sortedKeys(v.APIKeys) {
-		out = append(out, v.APIKeys[id])
+	known := n.knownKeys()
+	out := make([]*command.APIKey, 0, len(known))
+	for _, id := range sortedKeys(known) {
+		out = append(out, known[id])
 	}
 	return out
 }

@@ -126,7 +126,7 @@ func Start(_ context.Context, cfg Config) (*Node, error) {
 	n.turns, n.sharers = newShareTurns(), newSharers()
 	n.events = newEvents(n.id, ident.Starts+1, newEventMetrics(cfg.Registerer))
 	n.lg = n.events.tapLog(n.lg)
-	n.loadKeyMark()
+	n.loadKeys()
 	n.cfg.Session.Events = n.events.sessionEvent
 	n.forwards.Store(&map[string]*forwardTarget{})
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
