@@ -140,7 +140,7 @@ func (a *abuse) deafClients(ctx context.Context, t *testing.T, count int) {
 			ended <- nil
 		}()
 	}
-	err := harness.Until(t.Context(), 60*time.Second, "messages to be dropped", func(context.Context) error {
+	err := harness.Until(t.Context(), patience, "messages to be dropped", func(context.Context) error {
 		if a.counts(t, []string{counted})[0] == before {
 			return fmt.Errorf("none is")
 		}

@@ -16,8 +16,6 @@ import (
 // Bounds of the abuse scenario.
 const (
 	markAbuse = 100 * time.Millisecond // ping-pong p99 of other clients
-	// patience bounds a new, honest CONNECT beside the abuse; it holds on every machine.
-	patience = 15 * time.Second
 	// linesPerSecond is what the log may take of one event (INTERFACES.md section 10).
 	linesPerSecond = 20
 	// memoryPerConnection is what a connection before its CONNECT may cost, and memoryAllowance what a node may hold besides.
@@ -131,7 +129,7 @@ func swarm(ctx context.Context, addr string, count int, f func(i int, conn net.C
 	for d := range dialers {
 		wg.Go(func() {
 			for i := d; i < count && ctx.Err() == nil; i += dialers {
-				dial, cancel := context.WithTimeout(ctx, 20*time.Second)
+				dial, cancel := context.WithTimeout(ctx, patience)
 				conn, err := new(net.Dialer).DialContext(dial, "tcp", addr)
 				cancel()
 				if err != nil {
@@ -245,11 +243,11 @@ func TestAbuse(t *testing.T) {
 	a.attack("clients that never read", int64(size/50)*memoryPerDeaf, []string{"flotilla_messages_dropped_total"}, func(ctx context.Context) {
 		a.deafClients(ctx, t, size/50)
 	})
-	harness.Wait(t, 30*time.Second, "the slots of all handshakes to be free again", func(ctx context.Context) error {
+	harness.Wait(t, patience, "the slots of all handshakes to be free again", func(ctx context.Context) error {
 		if n := a.counts(t, []string{"flotilla_listener_pending"})[0]; n > 5 {
 			return fmt.Errorf("%v are taken", n)
 		}
 		return nil
 	})
-	a.c.WaitAgreement(t, 30*time.Second)
+	a.c.WaitAgreement(t, patience)
 }

@@ -71,5 +71,5 @@ func TestBacklogSurvivesRestart(t *testing.T) {
 	for _, cl := range clients {
 		_ = cl.Close()
 	}
-	c.WaitAgreement(t, 60*time.Second)
+	c.WaitAgreement(t, patience)
 }

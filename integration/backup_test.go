@@ -76,7 +76,7 @@ func fillForBackup(t *testing.T, c *harness.Cluster) {
 		pub.publish(t, fmt.Sprintf("jobs/%d", i), strconv.Itoa(i), 1)
 	}
 	for i := range 20 {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		_, err := pub.Publish(ctx, &mqtt.Publish{Topic: []byte(fmt.Sprintf("state/%d", i)), Payload: []byte("on"), QoS: 1, Retain: true})
 		cancel()
 		if err != nil {
@@ -122,7 +122,7 @@ func TestBackupRestore(t *testing.T) {
 		o.Will = &mqtt.Will{Topic: "wills/armed", Payload: []byte("gone"), QoS: 1}
 	})
 	acked, stop := liveTraffic(t, c)
-	harness.Wait(t, 30*time.Second, "traffic", func(context.Context) error {
+	harness.Wait(t, patience, "traffic", func(context.Context) error {
 		if n := acked.Load(); n < 200 {
 			return fmt.Errorf("%d acknowledged", n)
 		}
@@ -153,9 +153,9 @@ func TestBackupRestore(t *testing.T) {
 	if !strings.Contains(out, "backup restored") {
 		t.Errorf("restore said %s", out)
 	}
-	fresh.WaitHealthy(t, 30*time.Second)
+	fresh.WaitHealthy(t, patience)
 	checkRestored(t, fresh, before)
-	fresh.WaitAgreement(t, 30*time.Second)
+	fresh.WaitAgreement(t, patience)
 }
 
 // refuseDamage sends what is no backup: it is refused, and the cluster goes on.
@@ -176,9 +176,7 @@ func refuseDamage(t *testing.T, c *harness.Cluster, file string) {
 			t.Errorf("%s: check: exit %d, %s", name, code, out)
 		}
 	}
-	if err := c.Nodes[0].Readyz(t.Context()); err != nil {
-		t.Errorf("the cluster does not go on: %v", err)
-	}
+	harness.Wait(t, patience, "the cluster to go on", c.Nodes[0].Readyz)
 }
 
 // checkRestored: what was acknowledged before the backup began is there.
@@ -222,7 +220,7 @@ func checkRestored(t *testing.T, c *harness.Cluster, live int64) {
 func checkRestoredShared(t *testing.T, c *harness.Cluster, will bool) {
 	t.Helper()
 	crew := []*box{connect(t, c.Nodes[0], "worker-a"), connect(t, c.Nodes[2], "worker-b")}
-	harness.Wait(t, 30*time.Second, "every job of the share", func(context.Context) error {
+	harness.Wait(t, patience, "every job of the share", func(context.Context) error {
 		seen := map[string]bool{}
 		for _, w := range crew {
 			for _, p := range w.payloads() {
@@ -282,13 +280,17 @@ func TestRestoreSurvivesKills(t *testing.T) {
 	for _, n := range fresh.Nodes {
 		n.WaitReady(t)
 	}
-	fresh.WaitHealthy(t, 60*time.Second)
+	fresh.WaitHealthy(t, patience)
 	checkRestored(t, fresh, -1)
-	fresh.WaitAgreement(t, 30*time.Second)
-	var ops struct {
-		Items []struct{ Kind, State, Error string }
-	}
-	if err := fresh.Nodes[0].Do(t.Context(), http.MethodGet, "/api/v1/operations", nil, &ops); err != nil || len(ops.Items) != 1 || ops.Items[0].State != "done" {
-		t.Errorf("operations %+v, %v", ops, err)
-	}
+	fresh.WaitAgreement(t, patience)
+	harness.Wait(t, patience, "one operation, which is done", func(ctx context.Context) error {
+		var ops struct {
+			Items []struct{ Kind, State, Error string }
+		}
+		err := fresh.Nodes[0].Do(ctx, http.MethodGet, "/api/v1/operations", nil, &ops)
+		if err == nil && (len(ops.Items) != 1 || ops.Items[0].State != "done") {
+			err = fmt.Errorf("operations %+v", ops)
+		}
+		return err
+	})
 }

@@ -62,7 +62,7 @@ func catchUp(t *testing.T, flags []string, snap bool, total, size int) {
 	start = time.Now()
 	absent.Start(t)
 	ready := time.Since(start)
-	cl.WaitAgreement(t, 60*time.Second)
+	cl.WaitAgreement(t, patience)
 	t.Logf("missed %d messages (published at %.0f/s): ready after %v, digests equal after %v, snapshots restored: %d",
 		total, float64(total)/published.Seconds(), ready.Round(time.Millisecond), time.Since(start).Round(time.Millisecond), len(absent.Events("raft.snapshot_restored")))
 	if snap && len(absent.Events("raft.snapshot_restored")) == 0 {

@@ -145,7 +145,7 @@ func (r *ward) powerLoss() string {
 		r.must(v.Disk(harness.DiskPowerLoss))
 	}
 	for _, v := range victims {
-		v.WaitExit(r.t, 10*time.Second)
+		v.WaitExit(r.t, patience)
 	}
 	r.wait(0, 2*time.Second)
 	for _, v := range victims {
@@ -229,7 +229,7 @@ func (r *ward) full() string {
 // failStop lets a disk fail: the node must end with 10 before it acknowledges anything more, and comes back with a disk.
 func (r *ward) failStop(said string, v *harness.Node, order string) string {
 	r.must(v.Disk(order))
-	code := v.WaitExit(r.t, 60*time.Second)
+	code := v.WaitExit(r.t, patience)
 	if code != 10 {
 		r.t.Errorf("I23: %s: the node ended with %d, want 10", said, code)
 	}
@@ -292,7 +292,7 @@ func (r *ward) drainOne() string {
 		r.must(err)
 	}
 	r.wait(time.Second, 4*time.Second)
-	r.must(harness.Until(r.t.Context(), 30*time.Second, "the node to be taken back", func(ctx context.Context) error {
+	r.must(harness.Until(r.t.Context(), patience, "the node to be taken back", func(ctx context.Context) error {
 		err := v.Do(ctx, http.MethodPost, "/api/v1/nodes/"+v.ID+"/undrain", nil, nil)
 		if errors.As(err, &refused) && refused.Status == http.StatusConflict {
 			return nil

@@ -156,7 +156,7 @@ func runClass(t *testing.T, c *harness.Cluster, class faultClass, seed uint64, r
 		pause(t.Context(), time.Duration(r.rng.Int64N(int64(time.Second))))
 	}
 	report := r.tr.drain(90 * time.Second)
-	c.WaitAgreement(t, 60*time.Second)
+	c.WaitAgreement(t, patience)
 	mine := func(f string) bool { return strings.HasPrefix(f, class.id+" ") }
 	return checker.Row(class.id, class.name, len(c.Nodes), faults, r.refused, report, checker.Gaps(r.tr.rec.Events(), mine))
 }

@@ -91,7 +91,7 @@ func mosquittoRR(t *testing.T, s *clientSite, v mosquittoVersion) {
 	ask, answers := clientName(t, "ask"), clientName(t, "answers")
 	answerer := connect(t, s.sub, clientName(t, "a"), transient)
 	answerer.subscribe(t, mqtt.SubscribeFilter{Filter: ask, QoS: 1})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args := append(hostPort(t, s.pub.MQTTAddr()), "-V", string(v), "-q", "1", "-t", ask, "-e", answers, "-m", "ping", "-W", "20")
 	rr := exec.CommandContext(ctx, "mosquitto_rr", args...)

@@ -29,7 +29,7 @@ const (
 // flotilla runs the binary to its end.
 func flotilla(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, harness.Binary(t), args...)
 	cmd.Dir = t.TempDir()
@@ -100,7 +100,7 @@ func TestAddressInUse(t *testing.T) {
 		if err := n.Launch(flag, taken.Addr().String()); err != nil {
 			t.Fatal(err)
 		}
-		if code := n.WaitExit(t, 30*time.Second); code <= 0 {
+		if code := n.WaitExit(t, patience); code <= 0 {
 			t.Errorf("%s in use: exit code %d", flag, code)
 		}
 		if text := strings.Join(n.Tail(), "\n"); !strings.Contains(text, taken.Addr().String()) {
@@ -141,7 +141,7 @@ func TestDataDirectoryOfAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer n3.Kill()
-		if code := n3.WaitExit(t, 20*time.Second); code != exitIdentity {
+		if code := n3.WaitExit(t, patience); code != exitIdentity {
 			t.Errorf("exit code %d, want %d", code, exitIdentity)
 		}
 	})
@@ -185,7 +185,7 @@ func TestDataDirectoryOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	n3.Start(t)
-	c.WaitHealthy(t, 30*time.Second)
+	c.WaitHealthy(t, patience)
 }
 
 // TestWithoutQuorum: one node of three acknowledges nothing, says so, drops its clients within lease + 1 s, and heals by itself
@@ -203,7 +203,7 @@ func TestWithoutQuorum(t *testing.T) {
 	}
 	lost := time.Now()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), slack(10*time.Second))
 	defer cancel()
 	if ack, err := client.Publish(ctx, &mqtt.Publish{Topic: []byte("quorum/x"), Payload: []byte("alone"), QoS: 1}); err == nil && ack.Code < 0x80 {
 		t.Errorf("a publish without a quorum was acknowledged with %v", ack.Code)
@@ -250,7 +250,7 @@ func TestWithoutQuorum(t *testing.T) {
 		t.Error("the session is gone")
 	}
 	back.publish(t, "quorum/x", "after", 1)
-	harness.Wait(t, 20*time.Second, "the message after the healing", func(context.Context) error {
+	harness.Wait(t, patience, "the message after the healing", func(context.Context) error {
 		got := back.payloads()
 		if len(got) == 0 || got[len(got)-1] != "after" {
 			return fmt.Errorf("received %q", got)

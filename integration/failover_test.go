@@ -52,7 +52,7 @@ func runFaults(t *testing.T, c *harness.Cluster, seed uint64, p plan, faults fun
 	wg.Wait()
 	report := tr.drain(90 * time.Second)
 	r.figures()
-	c.WaitAgreement(t, 60*time.Second)
+	c.WaitAgreement(t, patience)
 	if report.Acked[1] == 0 || report.Acked[2] == 0 {
 		t.Errorf("no traffic: %s", report)
 	}

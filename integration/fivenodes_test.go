@@ -16,7 +16,7 @@ func TestFiveNodes(t *testing.T) {
 	long(t)
 	seed := newSeed(t)
 	c := harness.Start(t, harness.Options{Nodes: 5, Flags: []string{"--set", "settings.shards=5"}})
-	harness.Wait(t, 30*time.Second, "five shards with three replicas each, spread over five nodes", func(ctx context.Context) error {
+	harness.Wait(t, patience, "five shards with three replicas each, spread over five nodes", func(ctx context.Context) error {
 		groups, err := c.Nodes[0].Groups(ctx)
 		if err != nil {
 			return err

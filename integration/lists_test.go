@@ -172,7 +172,7 @@ func (w *crowd) pages(t *testing.T) {
 	for k := range 4 {
 		wg.Go(func() { w.stir(ctx, t, k, &changes) })
 	}
-	harness.Wait(t, 30*time.Second, "changes", func(context.Context) error {
+	harness.Wait(t, patience, "changes", func(context.Context) error {
 		if changes.Load() < 20 {
 			return fmt.Errorf("%d", changes.Load())
 		}

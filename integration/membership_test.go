@@ -60,7 +60,7 @@ func replicated(t testing.TB, at *harness.Node, want int, members []string) {
 // settled waits until the cluster calls all these nodes ready: a node that joins serves clients before it is a full member.
 func settled(t testing.TB, at *harness.Node, members []string) {
 	t.Helper()
-	harness.Wait(t, time.Minute, fmt.Sprintf("the cluster to call %v ready", members), func(ctx context.Context) error {
+	harness.Wait(t, patience, fmt.Sprintf("the cluster to call %v ready", members), func(ctx context.Context) error {
 		s, err := at.Status(ctx)
 		if err != nil {
 			return err
@@ -220,7 +220,7 @@ func TestMembership(t *testing.T) {
 	took := time.Since(start)
 	g.tr.drain(90 * time.Second)
 	g.figures(load, took)
-	c.WaitAgreement(t, 60*time.Second)
+	c.WaitAgreement(t, patience)
 }
 
 // full are the steps of the full form: one node, three, five, one taken out alive, one dead, one replaced.

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -265,7 +264,7 @@ func TestPrometheus(t *testing.T) {
 	long(t)
 	c := observed(t)
 	p := startPrometheus(t, c)
-	harness.Wait(t, 60*time.Second, "scrapes of all nodes", func(ctx context.Context) error {
+	harness.Wait(t, patience, "scrapes of all nodes", func(ctx context.Context) error {
 		n, err := p.series(ctx, "count_over_time(flotilla_ready[1m]) > 4")
 		if err == nil && n < len(c.Nodes) {
 			err = fmt.Errorf("%d of %d nodes", n, len(c.Nodes))
@@ -306,7 +305,7 @@ func (p *prom) rulesAreWell() {
 		}
 	}
 	want := len(alertRules(p.t))
-	harness.Wait(p.t, 30*time.Second, "all rules to be evaluated", func(ctx context.Context) error {
+	harness.Wait(p.t, patience, "all rules to be evaluated", func(ctx context.Context) error {
 		if err := p.get(ctx, "/api/v1/rules", nil, &state); err != nil {
 			return err
 		}

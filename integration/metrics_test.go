@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/flotilla-mqtt/flotilla/integration/harness"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
@@ -198,7 +197,7 @@ func metricSums(t *testing.T, c *harness.Cluster) {
 		`flotilla_sessions{state="connected"}`: 9, `flotilla_sessions{state="offline"}`: 3,
 		"flotilla_subscriptions": 3*3 + 3 + 3, "flotilla_shares": 1, "flotilla_retained_messages": 3, "flotilla_inbox_messages": 15,
 	} {
-		harness.Wait(t, 20*time.Second, fmt.Sprintf("the sum of %s to be %v", series, want), func(ctx context.Context) error {
+		harness.Wait(t, patience, fmt.Sprintf("the sum of %s to be %v", series, want), func(ctx context.Context) error {
 			m, err := c.Metrics(ctx)
 			if err == nil && m[series] != want {
 				err = fmt.Errorf("it is %v", m[series])

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/flotilla-mqtt/flotilla/integration/harness"
 )
@@ -52,7 +51,7 @@ func hostPort(t testing.TB, addr string) []string {
 // mosquittoPub publishes and fails the test unless mosquitto_pub says that it did.
 func mosquittoPub(t testing.TB, addr string, v mosquittoVersion, stdin string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mosquitto_pub", append(append(hostPort(t, addr), "-V", string(v)), args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -117,7 +116,7 @@ func (s *mosquittoSub) all() []string {
 
 func (s *mosquittoSub) waitLine(prefix string) {
 	s.t.Helper()
-	harness.Wait(s.t, 20*time.Second, "mosquitto_sub to print "+prefix, func(context.Context) error {
+	harness.Wait(s.t, patience, "mosquitto_sub to print "+prefix, func(context.Context) error {
 		for _, l := range s.all() {
 			if strings.HasPrefix(l, prefix) {
 				return nil
@@ -146,7 +145,7 @@ func (s *mosquittoSub) messages() []received {
 // wait waits for n messages and returns them.
 func (s *mosquittoSub) wait(n int) []received {
 	s.t.Helper()
-	harness.Wait(s.t, 20*time.Second, fmt.Sprintf("mosquitto_sub to receive %d messages", n), func(context.Context) error {
+	harness.Wait(s.t, patience, fmt.Sprintf("mosquitto_sub to receive %d messages", n), func(context.Context) error {
 		if got := s.messages(); len(got) < n {
 			return fmt.Errorf("it has %d: %v", len(got), got)
 		}

@@ -137,7 +137,7 @@ func (l *lab) machine(t *testing.T, name, addr string) {
 		t.Fatal(err)
 	}
 	l.pids[name] = cmd.Process.Pid
-	harness.Wait(t, 20*time.Second, "machine "+name+" to stand", func(ctx context.Context) error {
+	harness.Wait(t, patience, "machine "+name+" to stand", func(ctx context.Context) error {
 		if out, err := l.shell(ctx, name, "hostname"); err != nil || strings.TrimSpace(out) != name {
 			return fmt.Errorf("its name is %q: %v", out, err)
 		}

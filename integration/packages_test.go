@@ -240,7 +240,7 @@ func serve(t testing.TB, u unit) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	harness.Wait(t, time.Minute, "server.ready of the unit's command", func(context.Context) error {
+	harness.Wait(t, patience, "server.ready of the unit's command", func(context.Context) error {
 		select {
 		case err := <-done:
 			return harness.Never(fmt.Errorf("it ended: %v\n%s", err, log.String()))
@@ -383,7 +383,7 @@ func simulatePods(t *testing.T, set statefulSet, args []string) {
 		startPod(t, fmt.Sprintf("flotilla-%d", i), own)
 	}
 	for _, n := range c.Nodes {
-		harness.Wait(t, time.Minute, "the readiness probe of a pod", func(ctx context.Context) error {
+		harness.Wait(t, patience, "the readiness probe of a pod", func(ctx context.Context) error {
 			cmd := exec.CommandContext(ctx, harness.Binary(t), "check", "ready", "-q", "-e", "http://"+n.AdminAddr())
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("%w: %s", err, out)
@@ -391,7 +391,7 @@ func simulatePods(t *testing.T, set statefulSet, args []string) {
 			return nil
 		})
 	}
-	harness.Wait(t, time.Minute, "three members with identities of their own", func(ctx context.Context) error {
+	harness.Wait(t, patience, "three members with identities of their own", func(ctx context.Context) error {
 		s, err := c.Nodes[0].Status(ctx)
 		if err == nil && (len(s.Nodes) != set.Spec.Replicas || !s.Healthy) {
 			err = fmt.Errorf("%d nodes, %v", len(s.Nodes), s.Reasons)

@@ -80,7 +80,7 @@ func TestProbeUnderFaults(t *testing.T) {
 			if p.promised() < p.count {
 				t.Errorf("only %d probes were promised, want %d", p.promised(), p.count)
 			}
-			c.WaitAgreement(t, 60*time.Second)
+			c.WaitAgreement(t, patience)
 		})
 	}
 }
@@ -105,7 +105,7 @@ func (p *prober) runMany(t *testing.T, seed uint64) {
 // settledLeaders waits until every group has a leader everywhere: what an election costs is no figure of a SUBACK.
 func settledLeaders(t testing.TB, c *harness.Cluster) {
 	t.Helper()
-	harness.Wait(t, 30*time.Second, "every group to have a leader", func(ctx context.Context) error {
+	harness.Wait(t, patience, "every group to have a leader", func(ctx context.Context) error {
 		for _, n := range c.Nodes {
 			groups, err := n.Groups(ctx)
 			if err != nil {
@@ -128,7 +128,7 @@ func (p *prober) hurtAll(ctx context.Context, rng *rand.Rand, faults int) string
 	kills, pauses := 0, 0
 	for i := range faults {
 		before := p.promised()
-		if err := harness.Until(ctx, time.Minute, "probes between two faults", func(context.Context) error {
+		if err := harness.Until(ctx, patience, "probes between two faults", func(context.Context) error {
 			if p.promised() < before+20 {
 				return fmt.Errorf("%d", p.promised()-before)
 			}

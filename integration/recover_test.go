@@ -86,7 +86,7 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	pub.publish(t, "kept/a", fmt.Sprint(keptMessages), 1)
-	c.WaitAgreement(t, 30*time.Second) // else the third may rightly lack the newest
+	c.WaitAgreement(t, patience) // else the third may rightly lack the newest
 	status, err := n3.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func TestRecover(t *testing.T) {
 	onDisk(t, 0, status.ClusterID+"\n", "cluster", "recover", "--data-dir", n3.DataDir)
 
 	n3.Start(t)
-	harness.Wait(t, time.Minute, "the survivor to serve", n3.Readyz)
+	harness.Wait(t, patience, "the survivor to serve", n3.Readyz)
 	for i := range 8 {
 		if st, err := n3.Session(t.Context(), fmt.Sprintf("keeper-%d", i)); err != nil || st.Subscriptions != 2 || st.InboxDepth != keptMessages+1 {
 			t.Errorf("keeper-%d: %+v, %v", i, st, err)
@@ -149,7 +149,7 @@ func TestRecover(t *testing.T) {
 	replicated(t, n3, 3, []string{"n3", "n4", "n5"})
 	p := connect(t, n4, "source")
 	p.publish(t, "kept/a", "after", 1)
-	c.WaitAgreement(t, time.Minute)
+	c.WaitAgreement(t, patience)
 	member(t, n5, "cluster", "verify", "--deep")
 }
 
@@ -170,7 +170,7 @@ func TestRecoverTwoOfFive(t *testing.T) {
 	for i := range 50 {
 		pub.publish(t, "kept/a", fmt.Sprint(i), 1)
 	}
-	c.WaitAgreement(t, time.Minute)
+	c.WaitAgreement(t, patience)
 	groups, err := c.Nodes[0].Groups(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +227,7 @@ func TestRecoverTwoOfFive(t *testing.T) {
 		p.publish(t, fmt.Sprintf("work/%d", i), fmt.Sprint(i), 1)
 	}
 	p.publish(t, "kept/a", "after", 1)
-	harness.Wait(t, time.Minute, "each message of the share to reach a member", func(context.Context) error {
+	harness.Wait(t, patience, "each message of the share to reach a member", func(context.Context) error {
 		got := map[string]bool{}
 		after := 0
 		for _, s := range sessions {
@@ -251,7 +251,7 @@ func TestRecoverTwoOfFive(t *testing.T) {
 	n6.Start(t)
 	settled(t, n4, append(left, n6.ID))
 	replicated(t, n4, 3, append(left, n6.ID))
-	c.WaitAgreement(t, time.Minute)
+	c.WaitAgreement(t, patience)
 	member(t, n6, "cluster", "verify", "--deep")
 }
 
@@ -300,7 +300,7 @@ func TestVerifyFindsTampering(t *testing.T) {
 	n3.Stop(t)
 	tamper(t, n3)
 	n3.Start(t)
-	harness.Wait(t, time.Minute, "the node to be back", n3.Readyz)
+	harness.Wait(t, patience, "the node to be back", n3.Readyz)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, harness.Binary(t), "cluster", "verify", "-e", "http://"+n1.AdminAddr()).CombinedOutput()

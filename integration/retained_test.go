@@ -92,7 +92,7 @@ func (l *loader) connection(ctx context.Context) error {
 		}
 		l.sent++
 	}
-	return harness.Until(ctx, time.Minute, "all acknowledgements", func(context.Context) error {
+	return harness.Until(ctx, patience, "all acknowledgements", func(context.Context) error {
 		if err := cl.Err(); err != nil {
 			return harness.Never(err)
 		}
@@ -255,7 +255,7 @@ func TestRetainedReplayGoesOn(t *testing.T) {
 	open := func(n *harness.Node) *mqttc.Client {
 		t.Helper()
 		var cl *mqttc.Client
-		harness.Wait(t, 30*time.Second, "the subscriber to connect", func(ctx context.Context) (err error) {
+		harness.Wait(t, patience, "the subscriber to connect", func(ctx context.Context) (err error) {
 			cl, err = mqttc.Dial(ctx, mqttc.Options{
 				URL: "mqtt://" + n.MQTTAddr(), ClientID: "goes-on", SessionExpiry: sessionExpiry, KeepAlive: time.Minute, ReceiveMaximum: 20, Session: session,
 				OnMessage: func(_ *mqttc.Client, p *mqtt.Publish) { r.take(p) },
@@ -301,5 +301,5 @@ func TestRetainedReplayGoesOn(t *testing.T) {
 	}
 	r.mu.Unlock()
 	_ = cl.Close()
-	c.WaitAgreement(t, 60*time.Second)
+	c.WaitAgreement(t, patience)
 }

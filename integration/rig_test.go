@@ -47,7 +47,7 @@ func TestRigAgainstReferenceBroker(t *testing.T) {
 	p.publishers = []library{raw3, raw3, paho311, paho311, paho5, paho5}
 	tr := newTraffic(t, []endpoint{{"reference", l.Address}}, newSeed(t), p)
 	tr.ignoreProps = true // the reference drops user properties for clients that do not ask for problem information
-	harness.Wait(t, 30*time.Second, "some traffic", func(context.Context) error {
+	harness.Wait(t, patience, "some traffic", func(context.Context) error {
 		if tr.acked() < 2000 {
 			return errTooFew
 		}

@@ -77,7 +77,7 @@ type witness struct {
 // witnessInterval is between two questions.
 const (
 	witnessInterval = 5 * time.Millisecond
-	witnessPatience = 5 * time.Second
+	witnessPatience = 30 * time.Second
 )
 
 // watch starts a witness whose asker is on one node and whose answerer is on another, or the same.

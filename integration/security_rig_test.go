@@ -192,7 +192,7 @@ func newFortress(t *testing.T, secure bool) *fortress {
 	for _, n := range f.c.Nodes {
 		n.WaitReady(t)
 	}
-	f.c.WaitHealthy(t, time.Minute)
+	f.c.WaitHealthy(t, patience)
 	s, err := f.c.Nodes[0].Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func (f *fortress) order() (string, uint64) {
 	f.t.Helper()
 	var text strings.Builder
 	var highest uint64
-	harness.Wait(f.t, 30*time.Second, "every group to have a leader", func(ctx context.Context) error {
+	harness.Wait(f.t, patience, "every group to have a leader", func(ctx context.Context) error {
 		text.Reset()
 		s, err := f.c.Nodes[0].Status(ctx)
 		if err != nil {
@@ -324,7 +324,7 @@ func (f *fortress) knock(conf *tls.Config, text ...[]byte) byte {
 	if conf != nil {
 		conn = tls.Client(raw, conf)
 	}
-	_ = conn.SetDeadline(time.Now().Add(4 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(standstill))
 	// In one piece: the frame is there before anybody could have said no.
 	if _, err := conn.Write(slices.Concat(text...)); err != nil {
 		return 0
@@ -384,7 +384,7 @@ func (r *recorder) accept() {
 		if err != nil {
 			return
 		}
-		out, err := net.DialTimeout("tcp", r.target, 2*time.Second)
+		out, err := net.DialTimeout("tcp", r.target, standstill)
 		if err != nil {
 			_ = in.Close()
 			continue

@@ -47,7 +47,7 @@ func TestSecurity(t *testing.T) {
 	f.assault("garbage and giants", []string{"first_byte", "preamble"}, func(t *testing.T) { f.garbage(t, as(issued(t, f.authority, "n3"))) })
 	f.assault("silent and slow connections", []string{"timeout", "evicted"}, func(t *testing.T) { f.crowd(t, as(issued(t, f.authority, "n3"))) })
 	tr.drain(60 * time.Second)
-	f.c.WaitAgreement(t, 60*time.Second)
+	f.c.WaitAgreement(t, patience)
 }
 
 // TestSecurityWithoutTLS holds what a plain cluster port still promises (--insecure-cluster, or loopback): mistakes, noise and
@@ -78,7 +78,7 @@ func TestSecurityWithoutTLS(t *testing.T) {
 		f.assault("silent and slow connections", []string{"timeout", "evicted"}, func(t *testing.T) { f.crowd(t, nil) })
 	}
 	tr.drain(60 * time.Second)
-	f.c.WaitAgreement(t, 60*time.Second)
+	f.c.WaitAgreement(t, patience)
 }
 
 // smallPlan leaves the machine some room for the attacker.
@@ -184,7 +184,7 @@ func (f *fortress) impostors(t *testing.T) {
 
 // removed is a node whose certificate is in order, and which is no member any more.
 func (f *fortress) removed(t *testing.T, n4 *harness.Node, gone net.Conn) {
-	_ = gone.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = gone.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, gone); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Error("a connection from before the removal is still open")
 	}
@@ -193,7 +193,7 @@ func (f *fortress) removed(t *testing.T, n4 *harness.Node, gone net.Conn) {
 			t.Errorf("kind %d: status %d, want %d", kind, s, statusRemoved)
 		}
 	}
-	if code := n4.WaitExit(t, 30*time.Second); code != 9 {
+	if code := n4.WaitExit(t, patience); code != 9 {
 		t.Errorf("the removed node ended with code %d, want 9", code)
 	}
 }
@@ -215,7 +215,7 @@ func (f *fortress) tokens(t *testing.T) {
 		}
 		defer raw.Close()
 		conn := tls.Client(raw, as(issued(t, f.authority, node)))
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(standstill))
 		hello, _ := json.Marshal(map[string]any{"self": map[string]any{"id": claim, "addr": "127.0.0.1:1", "roles": []string{"gateway"}}, "joining": true, "token": secret})
 		if _, err := conn.Write(append(preambleOf(kindJoin, 0, "", node, ""), append(hello, '\n')...)); err != nil {
 			t.Fatal(err)

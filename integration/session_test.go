@@ -55,7 +55,7 @@ func tryConnect(t testing.TB, n *harness.Node, id string, edit ...func(*mqttc.Op
 	for _, e := range edit {
 		e(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := mqttc.Dial(ctx, o)
 	if err != nil {
@@ -97,7 +97,7 @@ func (b *box) all() []mqtt.Publish {
 
 func (b *box) wait(t testing.TB, n int) []string {
 	t.Helper()
-	harness.Wait(t, 20*time.Second, fmt.Sprintf("%d messages for %s", n, b.ClientID()), func(context.Context) error {
+	harness.Wait(t, patience, fmt.Sprintf("%d messages for %s", n, b.ClientID()), func(context.Context) error {
 		if got := b.payloads(); len(got) < n {
 			return fmt.Errorf("it has %d (connection: %v)", len(got), b.Err())
 		}
@@ -108,7 +108,7 @@ func (b *box) wait(t testing.TB, n int) []string {
 
 func (b *box) subscribe(t testing.TB, filters ...mqtt.SubscribeFilter) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	codes, err := b.Subscribe(ctx, filters...)
 	if err != nil {
@@ -123,7 +123,7 @@ func (b *box) subscribe(t testing.TB, filters ...mqtt.SubscribeFilter) {
 
 func (b *box) publish(t testing.TB, topic, payload string, qos byte) mqtt.ReasonCode {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ack, err := b.Publish(ctx, &mqtt.Publish{Topic: []byte(topic), Payload: []byte(payload), QoS: qos})
 	if err != nil {
@@ -276,7 +276,7 @@ func TestQoS2EndsOnAnotherNode(t *testing.T) {
 			if p.Type() != typ {
 				t.Fatalf("%s: got %v, want %v", what, p.Type(), typ)
 			}
-		case <-time.After(15 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s: no answer", what)
 		}
 	}
@@ -336,7 +336,7 @@ func TestSubscriptionIsEffectiveEverywhere(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, p := range publishers {
 			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				ack, err := p.Publish(ctx, &mqtt.Publish{Topic: []byte(topic), Payload: []byte(p.ClientID()), QoS: 1})
 				if err != nil || ack.Code == mqtt.NoMatchingSubscribers {

@@ -92,7 +92,7 @@ func (p *pool) join(t testing.TB, c *harness.Cluster, count int, filter string, 
 // wait waits until count messages have come to all members together, and a fence after them, and returns them by member.
 func (p *pool) wait(t testing.TB, count int) map[string][]string {
 	t.Helper()
-	harness.Wait(t, 20*time.Second, fmt.Sprintf("%d messages for the members of the share", count), func(context.Context) error {
+	harness.Wait(t, patience, fmt.Sprintf("%d messages for the members of the share", count), func(context.Context) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.received < count {
@@ -154,7 +154,7 @@ func TestSharesEachOnce(t *testing.T) {
 			}
 		})
 	}
-	c.WaitAgreement(t, 30*time.Second)
+	c.WaitAgreement(t, patience)
 }
 
 // TestSharesStrategies: sticky gives all to one member; hash_topic keeps each topic at one member, in its order.

@@ -330,5 +330,5 @@ func TestRandomStreams(t *testing.T) {
 	if diff := cmp.Diff(numbers(0, waiting), victim.wait(t, waiting)); diff != "" {
 		t.Errorf("messages of another client (-want +got):\n%s", diff)
 	}
-	c.WaitAgreement(t, 60*time.Second)
+	c.WaitAgreement(t, patience)
 }

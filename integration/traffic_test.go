@@ -116,9 +116,9 @@ func newTraffic(t testing.TB, endpoints []endpoint, seed uint64, p plan) *traffi
 	t.Cleanup(tr.end)
 	tr.start(ctx, tr.subscribers)
 	tr.startTransient(ctx, p.transient)
-	harness.Wait(t, 60*time.Second, "all subscribers to have their SUBACK", func(context.Context) error { return tr.subscribed() })
+	harness.Wait(t, patience, "all subscribers to have their SUBACK", func(context.Context) error { return tr.subscribed() })
 	tr.start(ctx, tr.publishers)
-	harness.Wait(t, 60*time.Second, "every publisher to have an acknowledgement", func(context.Context) error {
+	harness.Wait(t, patience, "every publisher to have an acknowledgement", func(context.Context) error {
 		for _, p := range tr.publishers {
 			if p.Acked() == 0 {
 				return fmt.Errorf("%s has none", p.ID())
@@ -169,8 +169,12 @@ func (tr *traffic) fault(node, what string) {
 	tr.rec.Add(checker.Event{Kind: checker.Fault, Node: node, Err: what})
 }
 
-// quiet is how long nothing may have come before a subscriber counts as drained.
-const quiet = 3 * time.Second
+const (
+	// quiet is how long nothing may have come before a subscriber counts as drained.
+	quiet = 3 * time.Second
+	// silences is how many of them must pass before what is missing counts as lost: one may be that of a machine that stands still.
+	silences = 6
+)
 
 // drain stops publishing, waits until every publish has its answer and every subscriber has read what there is, and checks
 // the history.
@@ -198,6 +202,26 @@ func (tr *traffic) drain(timeout time.Duration) *checker.Report {
 	}); err != nil {
 		tr.t.Error("I27: ", err)
 	}
+	tr.quieten(timeout)
+	for range silences - 1 {
+		if report, err := checker.Check(append(tr.rec.Events(), tr.drained()...)); err != nil || report.OK() {
+			break
+		}
+		tr.quieten(timeout)
+	}
+	for _, e := range tr.drained() {
+		tr.rec.Add(e)
+	}
+	tr.end()
+	for _, p := range tr.publishers {
+		p.Finish()
+	}
+	return tr.check()
+}
+
+// quieten waits until nothing has come to any subscriber for a while.
+func (tr *traffic) quieten(timeout time.Duration) {
+	tr.t.Helper()
 	begin := tr.rec.Now()
 	if err := harness.Until(tr.t.Context(), timeout, "all subscribers to drain", func(context.Context) error {
 		for _, s := range tr.subscribers {
@@ -210,16 +234,16 @@ func (tr *traffic) drain(timeout time.Duration) *checker.Report {
 	}); err != nil {
 		tr.t.Error("I27: ", err)
 	}
+}
+
+// drained lists an event for each subscriber that is connected.
+func (tr *traffic) drained() (list []checker.Event) {
 	for _, s := range tr.subscribers {
 		if s.Connected() {
-			s.Drained()
+			list = append(list, s.Drained())
 		}
 	}
-	tr.end()
-	for _, p := range tr.publishers {
-		p.Finish()
-	}
-	return tr.check()
+	return list
 }
 
 // end disconnects everybody and joins their goroutines.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flotilla-mqtt/flotilla/cluster"
+	"github.com/flotilla-mqtt/flotilla/integration/harness"
 )
 
 // site starts the shared brokers at their first use.
@@ -93,10 +93,11 @@ func newBroker(t testing.TB, change func(*cluster.Config)) *cluster.Node {
 }
 
 func config(dir string) (cluster.Config, error) {
-	addr, err := freePort()
+	port, err := harness.FreePort() // the nodes of a cluster must know each other's before they start
 	if err != nil {
 		return cluster.Config{}, err
 	}
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	cfg := cluster.DefaultConfig()
 	cfg.DataDir, cfg.ClusterAddr, cfg.MQTTAddr, cfg.AdminAddr = dir, addr, "127.0.0.1:0", "none"
 	cfg.Settings.Shards = 4
@@ -184,16 +185,6 @@ func ready(n *cluster.Node) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// freePort takes a port that was free a moment ago: the nodes of a cluster must know each other's before they start.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // knownBug skips a test that fails for a reason that is not its own. The table of statements shows the reason.

@@ -25,7 +25,7 @@ const (
 )
 
 // patience is how long a client waits for a packet or for the end.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 // client is one connection that does what the test says and nothing by itself. It belongs to the test's goroutine.
 type client struct {

@@ -115,14 +115,14 @@ func TestWillDelay_v5_MQTT_3_1_3_9_MQTT_3_1_2_8(t *testing.T) {
 	begin := time.Now()
 	c.abort()
 	sub.payloads("in time")
-	if took := time.Since(begin); took < 2*time.Second || took > 5*time.Second {
+	if took := time.Since(begin); took < 2*time.Second || took > 2*time.Second+patience {
 		t.Errorf("a delay of 2 s took %v", took)
 	}
 	// Back within the delay: never.
-	c = connect(t, v5, will(topic, "never", delay(1)), durable)
+	c = connect(t, v5, will(topic, "never", delay(4)), durable)
 	c.abort()
 	c = connect(t, v5, as(c.id), durable)
-	second := connect(t, v5, will(topic, "later", delay(2)), durable)
+	second := connect(t, v5, will(topic, "later", delay(5)), durable)
 	second.abort()
 	sub.payloads("later")
 	c.quiet()
@@ -157,7 +157,7 @@ func TestWillDelayAndTheEndOfTheSession_v5_MQTT_3_1_2_8(t *testing.T) {
 	c = connect(t, v5, will(topic, "said so", delay(100)), durable)
 	c.put(&mqtt.Disconnect{Code: mqtt.DisconnectWithWill, HasSessionExpiry: true})
 	sub.payloads("said so")
-	if took := time.Since(begin); took > 20*time.Second {
+	if took := time.Since(begin); took > 90*time.Second {
 		t.Errorf("that took %v", took)
 	}
 	sub.quiet()

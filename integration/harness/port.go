@@ -27,9 +27,20 @@ func newPortSource() *portSource {
 	return &portSource{next: firstPort + os.Getpid()*97%(lastPort-firstPort)}
 }
 
-// Port returns a free loopback port.
+// FreePort returns a loopback port that nobody listens on, and that no outgoing connection takes.
+func FreePort() (int, error) { return ports.free() }
+
+// Port is free for a test.
 func (p *portSource) Port(tb testing.TB) int {
 	tb.Helper()
+	port, err := p.free()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return port
+}
+
+func (p *portSource) free() (int, error) {
 	for range lastPort - firstPort {
 		port := p.advance()
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -37,10 +48,9 @@ func (p *portSource) Port(tb testing.TB) int {
 			continue
 		}
 		_ = l.Close()
-		return port
+		return port, nil
 	}
-	tb.Fatalf("no free port from %d to %d", firstPort, lastPort)
-	return 0
+	return 0, fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
 }
 
 func (p *portSource) advance() int {

@@ -109,11 +109,11 @@ func (c *Client) rememberLocked(m message) {
 	}
 }
 
-// Drained notes that the client read everything that there was.
-func (c *Client) Drained() {
+// Drained is the event that the client read everything that there was. It is not recorded.
+func (c *Client) Drained() checker.Event {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rec.Add(checker.Event{Kind: checker.Drained, Client: c.id, Conn: c.conns})
+	return checker.Event{T: c.rec.Now(), Kind: checker.Drained, Client: c.id, Conn: c.conns}
 }
 
 // Finish records the publishes that never got an answer. Call it once, at the end of the run.

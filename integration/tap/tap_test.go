@@ -65,7 +65,7 @@ func (s *session) client(b []byte) {
 
 func (s *session) fromServer(b []byte) {
 	s.t.Helper()
-	_ = s.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = s.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	go func() { _, _ = s.server.Write(b) }()
 	for range b {
 		if _, err := io.ReadFull(s.conn, make([]byte, 1)); err != nil {
