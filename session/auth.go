@@ -91,6 +91,12 @@ func (AllowAll) MaySubscribe(*Identity, string, byte) bool { return true }
 // MayReceive returns true.
 func (AllowAll) MayReceive(*Identity, []byte) bool { return true }
 
+// maxUsernameBytes bounds what a client or an Authenticator may name a client: sessions and lists keep it.
+const maxUsernameBytes = 1024
+
+// errLongUsername is 0x86, without the name in a log.
+var errLongUsername = ErrRefused(mqtt.BadUserNameOrPassword, "user name is too long")
+
 // authenticate finds out who the client is and sets c.ident.
 func (c *Conn) authenticate(cn *mqtt.Connect, id string, ack *mqtt.Connack) error {
 	cr := &Credentials{
@@ -100,12 +106,17 @@ func (c *Conn) authenticate(cn *mqtt.Connect, id string, ack *mqtt.Connack) erro
 	c.ident.ClientID = id
 	var p Principal
 	var err error
-	if cn.AuthMethod != "" {
+	if len(cn.Username) > maxUsernameBytes {
+		err = errLongUsername
+	} else if cn.AuthMethod != "" {
 		p, err = c.enhanced(cn, cr, ack)
 	} else {
 		ctx, cancel := context.WithTimeout(c.ctx, c.srv.cfg.BackendTimeout)
 		p, err = c.srv.cfg.Authenticator.Authenticate(ctx, cr)
 		cancel()
+	}
+	if err == nil && len(p.Username) > maxUsernameBytes {
+		err = errLongUsername
 	}
 	c.srv.countAuth(cn, err)
 	if err != nil {

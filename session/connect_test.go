@@ -129,6 +129,38 @@ func (d denyAuth) Authenticate(context.Context, *session.Credentials) (session.P
 	return session.Principal{}, d.err
 }
 
+// TestConnectUserNameHasALimit: the name that a client gives, and the one that it is given.
+func TestConnectUserNameHasALimit(t *testing.T) {
+	versions(t, func(t *testing.T, v mqtt.Version) {
+		for length, want := range map[int]mqtt.ReasonCode{1024: mqtt.Success, 1025: mqtt.BadUserNameOrPassword} {
+			name := strings.Repeat("x", length)
+			run(t, func(r *rig) {
+				c := r.dial(v)
+				c.MustSend(t, &mqtt.Connect{Version: v, ClientID: "a", CleanStart: true, HasUsername: true, Username: name})
+				if ack := expect[*mqtt.Connack](r, c); ack.Code != want {
+					t.Errorf("%d bytes: CONNACK %s, want %s", length, ack.Code, want)
+				}
+				c.Close()
+			})
+			runCfg(t, func(c *session.Config) { c.Authenticator = nameAuth(name) }, func(r *rig) {
+				c := r.dial(v)
+				c.MustSend(t, &mqtt.Connect{Version: v, ClientID: "a", CleanStart: true})
+				if ack := expect[*mqtt.Connack](r, c); ack.Code != want {
+					t.Errorf("%d bytes by an Authenticator: CONNACK %s, want %s", length, ack.Code, want)
+				}
+				c.Close()
+			})
+		}
+	})
+}
+
+// nameAuth calls everybody by one name.
+type nameAuth string
+
+func (n nameAuth) Authenticate(context.Context, *session.Credentials) (session.Principal, error) {
+	return session.Principal{Username: string(n)}, nil
+}
+
 func TestConnectBackendUnavailable(t *testing.T) {
 	versions(t, func(t *testing.T, v mqtt.Version) {
 		for _, hang := range []bool{false, true} {
