@@ -3,10 +3,12 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
 
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
+	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
 )
 
 // What a restore asks of the control leader.
@@ -130,6 +132,7 @@ const restoredAtOnce = 4
 
 // setRestored commits settings and keys that came back. One that is refused (a key of the same name is here) stays as it is.
 func (c *control) setRestored(ctx context.Context, l *controlLead, cmds [][]byte) error {
+	cmds = settingsHere(c.view(), cmds)
 	for len(cmds) > 0 {
 		var body []byte
 		n := min(len(cmds), restoredAtOnce)
@@ -144,6 +147,44 @@ func (c *control) setRestored(ctx context.Context, l *controlLead, cmds [][]byte
 		cmds = cmds[n:]
 	}
 	return nil
+}
+
+// settingsHere are the restored commands as this cluster may take them. What was decided when it was formed stays: the
+// length of a lease, which every node counts by, and what the machines of the shards began with. A replica that is made
+// later replays the log from there; if it began with the values of the backup, it would become another machine (I20).
+func settingsHere(v *state.ControlView, cmds [][]byte) [][]byte {
+	out := make([][]byte, 0, len(cmds))
+	for _, cmd := range cmds {
+		set, ok := asSetting(cmd)
+		if !ok {
+			out = append(out, cmd)
+			continue
+		}
+		d := settingOf(set.Key)
+		if strings.HasPrefix(set.Key, formedPrefix) || d.changes == ChangesNever || v.Settings[set.Key] == set.Value {
+			continue
+		}
+		if before := d.keepFormed(nil, v); len(before) > 0 {
+			out = append(out, before)
+		}
+		out = append(out, cmd)
+	}
+	return out
+}
+
+// asSetting reads a command that sets one.
+func asSetting(cmd []byte) (command.Setting, bool) {
+	b, err := command.DecodeBatch(command.AppendBatch(nil, &command.BatchHeader{}, cmd))
+	if err != nil {
+		return command.Setting{}, false
+	}
+	var c command.Command
+	var set command.Set
+	it := b.Commands()
+	if ok, err := it.Next(&c); err != nil || !ok || c.Kind != command.KindSet || set.Decode(c.Payload) != nil {
+		return command.Setting{}, false
+	}
+	return set.Setting, true
 }
 
 // cancelRestore gives a restore up: the shards are emptied, then clients are served.

@@ -93,12 +93,7 @@ func (c *control) changeSettings(ctx context.Context, req settingsRequest) (sett
 		if existed && before == stored || !existed && c.n.storedSetting(v, &d) == stored {
 			continue
 		}
-		if !existed {
-			before = formedAbsent
-		}
-		if _, kept := v.Settings[formedPrefix+d.key]; d.shard && !kept {
-			cmd = command.AppendSet(cmd, &command.Set{Setting: command.Setting{Key: formedPrefix + d.key, Value: before}})
-		}
+		cmd = d.keepFormed(cmd, v)
 		cmd = command.AppendSet(cmd, &command.Set{Setting: command.Setting{Key: d.key, Value: stored}})
 		changed = append(changed, d.status(stored))
 	}
@@ -113,6 +108,19 @@ func (c *control) changeSettings(ctx context.Context, req settingsRequest) (sett
 		c.n.lg.Info("setting changes", zap.String("event", "settings.changed"), zap.String("key", changed[i].Key), zap.String("value", changed[i].Value))
 	}
 	return settingsReply{Changed: changed}, nil
+}
+
+// keepFormed appends what keeps the value with which the cluster was formed, if this is the first change of a setting
+// that the machines of the shards decide by.
+func (d *settingDef) keepFormed(dst []byte, v *state.ControlView) []byte {
+	if _, kept := v.Settings[formedPrefix+d.key]; kept || !d.shard {
+		return dst
+	}
+	formed, existed := v.Settings[d.key]
+	if !existed {
+		formed = formedAbsent
+	}
+	return command.AppendSet(dst, &command.Set{Setting: command.Setting{Key: formedPrefix + d.key, Value: formed}})
 }
 
 func checkSetting(name, value string) (d settingDef, stored string, err error) {

@@ -97,6 +97,16 @@ func settingNamed(name string) (settingDef, bool) {
 	return settingDef{}, false
 }
 
+// settingOf is the setting that has a key in the control group, an empty one if this program does not know it.
+func settingOf(key string) settingDef {
+	for _, d := range settingDefs() {
+		if d.key == key && key != "" {
+			return d
+		}
+	}
+	return settingDef{}
+}
+
 // parse turns what a user wrote into what is stored.
 func (d *settingDef) parse(s string) (string, error) {
 	var n uint64

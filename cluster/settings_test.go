@@ -81,3 +81,41 @@ func TestShardsBeginWithWhatTheClusterWasFormedWith(t *testing.T) {
 		t.Errorf("now: %+v", got)
 	}
 }
+
+// TestRestoredSettingsKeepWhatWasFormed: a backup brings the settings of another cluster. What this one was formed with
+// stays: the machines of the shards have begun with it, and leases are counted by it.
+func TestRestoredSettingsKeepWhatWasFormed(t *testing.T) {
+	set := func(key, value string) []byte {
+		return command.AppendSet(nil, &command.Set{Setting: command.Setting{Key: key, Value: value}})
+	}
+	v := &state.ControlView{Settings: map[string]string{
+		keyInboxMessages: "100", keyInboxOverflow: "drop_oldest", formedPrefix + keyInboxOverflow: "refuse", keyMaxQoS: "2", keyLeaseLost: "5000", keyShareStrategy: "sticky",
+	}}
+	formed := formedSettings(v)
+	key := command.AppendPutAPIKey(nil, &command.PutAPIKey{Key: command.APIKey{ID: "k"}})
+	keys := 0
+	for _, cmd := range settingsHere(v, [][]byte{
+		set(formedPrefix+keyInboxMessages, "1"), set(formedPrefix+keyInboxOverflow, "end_session"), set(keyInboxMessages, "7"), set(keyInboxOverflow, "end_session"),
+		set(keyMaxSubscriptions, "9"), set(keyMaxQoS, "1"), set(keyLeaseLost, "60000"), set(keyLeaseRenew, "10000"), set(keyShareStrategy, "sticky"), set("of.a.newer.release", "x"), key,
+	}) {
+		if s, ok := asSetting(cmd); ok {
+			v.Settings[s.Key] = s.Value
+		} else {
+			keys++
+		}
+	}
+	if got := formedSettings(v); got != formed {
+		t.Errorf("a replica that is made now would begin with %+v, the others began with %+v", got, formed)
+	}
+	if got := currentSettings(v); got.InboxMaxMessages != 7 || got.InboxOverflow != command.OverflowEndSession || got.MaxSubscriptions != 9 {
+		t.Errorf("the shards' settings did not come back: %+v", got)
+	}
+	for key, want := range map[string]string{keyLeaseLost: "5000", keyLeaseRenew: "", keyMaxQoS: "1", "of.a.newer.release": "x", formedPrefix + keyShareStrategy: ""} {
+		if v.Settings[key] != want {
+			t.Errorf("%s is %q, want %q", key, v.Settings[key], want)
+		}
+	}
+	if keys != 1 {
+		t.Errorf("%d API keys came back, want 1", keys)
+	}
+}
