@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 
@@ -22,6 +23,9 @@ type pendingPublish struct {
 
 // part counts one place off. The last one answers.
 func (p *pendingPublish) part(res command.Result, err error) {
+	if err == nil {
+		err = notStored(res.Code)
+	}
 	switch {
 	case err != nil:
 		p.failed.CompareAndSwap(nil, &err)
@@ -36,6 +40,19 @@ func (p *pendingPublish) part(res command.Result, err error) {
 		return
 	}
 	p.done(session.Outcome{Code: mqtt.ReasonCode(p.refused.Load())})
+}
+
+// notStored is why a shard did not store a message, nil if it did, or if that is no failure: no acknowledgement may say
+// that it is stored.
+func notStored(code command.ResultCode) error {
+	switch code {
+	case 0, command.OK, command.NoMatch, command.Duplicate, command.Full:
+		return nil
+	case command.StaleEpoch: // a newer connection of the publisher has sent it again
+		return session.ErrStale
+	default:
+		return fmt.Errorf("%w: %v", session.ErrUnavailable, code)
+	}
 }
 
 // stored is part for a shard.
@@ -113,8 +130,8 @@ type outgoing struct {
 	unstored bool
 	// stored is the shard that has it already, retained and for its subscribers there; 0: none.
 	stored uint32
-	// full: an inbox of that shard refused it. superseded: the shard had something of a newer connection of its publisher.
-	full, superseded bool
+	// full: an inbox of that shard had no room for it.
+	full bool
 	// ordered: it was held back behind a retained message, and waits for room no more.
 	ordered bool
 }

@@ -58,8 +58,8 @@ func (n *Node) storeFirst(o *outgoing, done doneFn) error {
 		flags |= command.ToShares
 	}
 	return n.storeRetained(o, flags, func(res command.Result, index uint64, err error) {
-		if errors.Is(err, errNoResult) {
-			err = nil // it was applied so long ago that its result is gone
+		if o.inc != 0 {
+			res, err = originResult(res, err)
 		}
 		done(res, index, err)
 	})
@@ -187,13 +187,22 @@ func (n *Node) knownHere(o *outgoing) bool {
 	return o.origin.Shard != 0 && n.sink.seenOrigin(o.origin.Shard, o.origin.Seq, o.origin.Low)
 }
 
-// storedOrigin is stored for a message of a state machine: one that was applied
-// so long ago that its result is gone was applied.
+// storedOrigin is stored for a message of a state machine.
 func (p *pendingPublish) storedOrigin(res command.Result, _ uint64, err error) {
+	p.part(originResult(res, err))
+}
+
+// originResult is what a shard's answer to a message of a state machine means to its pump. One that was
+// applied so long ago that its result is gone was applied. One that was refused would be refused again: the
+// pump goes on.
+func originResult(res command.Result, err error) (command.Result, error) {
 	if errors.Is(err, errNoResult) {
 		err = nil
 	}
-	p.part(res, err)
+	if notStored(res.Code) != nil {
+		res.Code = command.OK
+	}
+	return res, err
 }
 
 // originLanes implements originNet.

@@ -53,6 +53,7 @@ type orderedMessage struct {
 	limit    *time.Timer // nil: nobody is owed an answer in time
 	retained bool
 	stage    orderStage
+	refused  error // of the topic's shard: nobody gets it
 }
 
 type orderStage byte
@@ -150,11 +151,11 @@ func (t *topicOrder) runLocked(key topicKey, q *topicQueue) {
 	t.mu.Unlock()
 }
 
-// route sends a message to its subscribers, unless a newer connection of its publisher has taken over:
-// that one has sent it again, and its publisher must not be told twice.
+// route sends a message to its subscribers, unless its shard refused it: an acknowledgement would not
+// be true, or a newer connection of its publisher has sent it again.
 func (t *topicOrder) route(m *orderedMessage) {
-	if m.superseded {
-		m.answer(session.Outcome{Err: session.ErrStale})
+	if m.refused != nil {
+		m.answer(session.Outcome{Err: m.refused})
 		return
 	}
 	t.net.routeOrdered(&m.outgoing, m.answer)
@@ -192,7 +193,7 @@ func (t *topicOrder) stored(key topicKey, q *topicQueue, m *orderedMessage, res 
 		t.mu.Unlock()
 		return
 	}
-	m.stage, m.full, m.superseded = orderStored, res.Code == command.Full, res.Code == command.StaleEpoch
+	m.stage, m.full, m.refused = orderStored, res.Code == command.Full, notStored(res.Code)
 	if err != nil {
 		for i, o := range q.list {
 			if o == m {
