@@ -258,7 +258,13 @@ func (r *ward) stalledDisk() string {
 	r.must(v.Disk(harness.DiskStall))
 	r.wait(500*time.Millisecond, 8*time.Second)
 	r.must(v.Disk(harness.DiskWell))
-	pause(r.t.Context(), 200*time.Millisecond)
+	// One that its watchdog has ended goes a moment later, and may answer until then.
+	_ = harness.Until(r.t.Context(), 3*time.Second, "the node to end", func(context.Context) error {
+		if v.Running() {
+			return errors.New("it runs")
+		}
+		return nil
+	})
 	if !v.Running() {
 		r.must(v.Launch())
 		return said + ": it stopped"

@@ -128,7 +128,7 @@ func writeCertificate(t *testing.T, caFile, certFile, keyFile string) *x509.Cert
 }
 
 // needClient skips where a client is missing, except in CI, where .ci/run installs it.
-func needClient(t *testing.T, missing error) {
+func needClient(t testing.TB, missing error) {
 	t.Helper()
 	if missing == nil {
 		return

@@ -60,7 +60,7 @@ func TestScriptOfTheAPI(t *testing.T) {
 	long(t)
 	for _, tool := range []string{"bash", "curl", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("docs/api.sh needs %s, which is not installed", tool)
+			needClient(t, fmt.Errorf("docs/api.sh needs %s: %w", tool, err))
 		}
 	}
 	c := harness.Start(t, harness.Options{Nodes: 2})

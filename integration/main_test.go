@@ -49,10 +49,23 @@ const patience = time.Minute
 // does not count.
 const standstill = 20 * time.Second
 
-// slack is the time that a promise may take in a test. The full scenarios on a machine of their own hold it to the promise; elsewhere
-// one that holds late is no broken one, and one that does not hold at all is found all the same.
+// fullForm tells whether a long form runs, which wants a machine of its own.
+func fullForm() bool {
+	return fullScenario() || os.Getenv("FLOTILLA_FAULTS") != "" || os.Getenv("FLOTILLA_MONITORING") != ""
+}
+
+// allowance is what limits of time in a history leave to the machine: nothing in the full forms.
+func allowance() time.Duration {
+	if fullForm() {
+		return 0
+	}
+	return standstill
+}
+
+// slack is the time that a promise may take in a test. The full forms hold it to the promise, unless other work has the cores;
+// elsewhere one that holds late is no broken one, and one that does not hold at all is found all the same.
 func slack(promise time.Duration) time.Duration {
-	if fullScenario() && harness.Load() < busyMachine {
+	if fullForm() && harness.Load() < busyMachine {
 		return promise
 	}
 	return promise + standstill

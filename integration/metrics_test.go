@@ -212,7 +212,7 @@ func promtool(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("promtool is not installed (Debian package prometheus)")
+		needClient(t, fmt.Errorf("promtool is not installed (Debian package prometheus): %w", err))
 	}
 	return path
 }

@@ -204,7 +204,7 @@ func (tr *traffic) drain(timeout time.Duration) *checker.Report {
 	}
 	tr.quieten(timeout)
 	for range silences - 1 {
-		if report, err := checker.Check(append(tr.rec.Events(), tr.drained()...)); err != nil || report.OK() {
+		if report, err := checker.CheckSlow(append(tr.rec.Events(), tr.drained()...), allowance()); err != nil || report.OK() {
 			break
 		}
 		tr.quieten(timeout)
@@ -261,7 +261,7 @@ func (tr *traffic) check() *checker.Report {
 			events[i].Props = ""
 		}
 	}
-	report, err := checker.Check(events)
+	report, err := checker.CheckSlow(events, allowance())
 	if err != nil {
 		tr.t.Fatal(err)
 	}

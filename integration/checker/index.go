@@ -9,7 +9,8 @@ import (
 
 // index is a history made searchable. Building it is one sort and one pass.
 type index struct {
-	events []Event // sorted by T
+	standstill int64   // ns that the machine may have stood still
+	events     []Event // sorted by T
 
 	pubs  []publish
 	pubOf map[msgKey]int32

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Violation is one broken promise with the few events that show it.
@@ -58,11 +59,15 @@ type Report struct {
 }
 
 // Check reads a history and holds it against the rules. The error is a history that cannot be one.
-func Check(events []Event) (*Report, error) {
+func Check(events []Event) (*Report, error) { return CheckSlow(events, 0) }
+
+// CheckSlow is Check for a machine that may stand still for so long, which limits of time do not count.
+func CheckSlow(events []Event, standstill time.Duration) (*Report, error) {
 	x, err := newIndex(events)
 	if err != nil {
 		return nil, err
 	}
+	x.standstill = int64(standstill)
 	r := &Report{Count: map[string]int{}, Duplicates: map[string]int{}, Events: len(events), Faults: len(x.faults)}
 	x.checkSessions(r)
 	seen := x.checkDeliveries(r)

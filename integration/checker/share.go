@@ -268,7 +268,7 @@ func (x *index) stall(r *Report, g *share, p *publish, from, to int64) {
 	if s.Fault {
 		limit = stallFault
 	}
-	if int64(s.For) > limit {
+	if int64(s.For) > limit+x.standstill {
 		r.add("I16", fmt.Sprintf("%s stood still for %v although a member was connected and %s waited", g.filter, s.For.Round(time.Millisecond), message0(p)), p.Event)
 	}
 	r.Stalls = append(r.Stalls, s)

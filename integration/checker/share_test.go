@@ -109,6 +109,18 @@ func TestPlantedShareViolations(t *testing.T) {
 	}
 }
 
+// TestSlowMachine: what a machine may have stood still does not count as a stall of the share, and no more than that.
+func TestSlowMachine(t *testing.T) {
+	s := pooled(1).steady(1000, 10_000, 1).publish(50, 1, 10_000).publish(51, 1, 12_000).takes("m2", 50, 1, 1, 15_500).takes("m2", 51, 1, 1, 15_510).
+		rests("m1", 1, 50_000).rests("m2", 1, 50_000)
+	for standstill, stalls := range map[time.Duration]int{0: 1, 400 * time.Millisecond: 1, 600 * time.Millisecond: 0} {
+		r, err := CheckSlow(s.events, standstill)
+		if err != nil || r.Count["I16"] != stalls {
+			t.Errorf("a machine that stands still for %v: %d stalls, want %d, %v", standstill, r.Count["I16"], stalls, err)
+		}
+	}
+}
+
 func TestShareFigures(t *testing.T) {
 	s := pooled(1).steady(1000, 10_000, 1).add(Event{Kind: Fault, T: 10_100, Node: "n1", Err: "kill"}).publish(50, 1, 10_200).takes("m2", 50, 1, 1, 15_202).
 		rests("m1", 1, 50_000).rests("m2", 1, 50_000)
