@@ -39,6 +39,7 @@ func (s *Server) routes() error {
 	s.keyRoutes(a)
 	s.auditRoutes(a)
 	s.actions = actionsOf(a.OpenAPI())
+	document(a.OpenAPI())
 
 	schemas := a.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own error body is never sent

@@ -83,7 +83,7 @@ type Session struct {
 	Will            *Will             `json:"will,omitempty"`
 	AwaitingPubrel  []uint16          `json:"awaiting_pubrel,omitempty" doc:"Packet ids of QoS 2 publishes that await PUBREL."`
 	OldestMessageAt *time.Time        `json:"oldest_message_at,omitempty"`
-	Dropped         map[string]uint64 `json:"dropped,omitempty" doc:"Messages dropped, by reason."`
+	Dropped         map[string]uint64 `json:"dropped,omitempty" doc:"Messages dropped, by reason. Absent: drops are counted by shard, not yet by session."`
 }
 
 // Will is the armed will of a session.
