@@ -24,16 +24,23 @@
 //
 // # Goroutines
 //
-// All are started by Start or by a method of a started part, and joined by
-// Stop or Kill through Node.wg: one per lane (sender), one per led shard
-// (merger, duties), one for the lease, one for the control view, one for $SYS,
-// one for the limits, one per capture that a backup holds, those of a restore
-// (restore_run.go), one per client port, one per accepted peer link (in
-// package peer). None outlives its Node.
+// All are started by Start or by a method of a started part, and end with
+// Node.ctx. For as long as the node runs, joined through Node.wg: one per lane
+// (sender), those of boot.go that follow the control group, its settings, what
+// was decided about this node and which replicas are to go, one for the lease,
+// one for $SYS, one for the limits, one per client port, one per accepted peer
+// link (in package peer). While there is work, joined through Node.wg: one per
+// question of another node, per stream of forwards, per gate of originated
+// commands, per capture that a backup holds, per kick of many clients, those of
+// a restore (restore_run.go). For as long as it leads: four per shard (lead.go),
+// three for the control group (control.go); the end of the leadership joins
+// them, and so does Stop, which ends it. Kill does not wait for these: their
+// stores are dead. The goroutines of an event stream are joined by its Close.
 //
 // # Lock order
 //
 // Node.mu, then lane.mu, then feed.mu; sysMetrics.mu before feed.mu;
 // limits.mu, peerAlarms.mu and dropBook.mu are taken alone. No lock is held across a send on a
-// channel, a call into package peer or raftfsm, or any I/O.
+// channel, a call into package peer or raftfsm, or any I/O; but for that of a
+// capture, which its one reader holds while it reads a page (backup.go).
 package cluster
