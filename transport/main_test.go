@@ -128,7 +128,7 @@ func dialRaw(t testing.TB, nw Network, addr net.Addr) net.Conn {
 	if nw == nil {
 		nw = TCP{}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c, err := nw.Dial(ctx, addr.String())
 	if err != nil {

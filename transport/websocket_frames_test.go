@@ -446,7 +446,7 @@ func TestWebSocketUpgrades_v5_MQTT_6_0_0_4_v311_MQTT_6_0_0_4(t *testing.T) {
 		"head too large":     {swap("\r\n\r\n", "\r\nX: "+strings.Repeat("x", 40<<10)+"\r\n\r\n"), "431", ""},
 	} {
 		conn := dialRaw(t, nil, p.Addr())
-		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(9 * time.Second))
 		go func() { _, _ = io.WriteString(conn, c.request) }()
 		if c.status == "101" {
 			s := mustServe(t, p)
@@ -503,7 +503,7 @@ func TestTextFrameClosesTheConnection_v5_MQTT_6_0_0_1_v311_MQTT_6_0_0_1(t *testi
 		if _, err := c.Read(make([]byte, 9)); !errors.Is(err, errNotBinary) {
 			t.Errorf("read: %v", err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		mustRead(t, conn, "\x88\x02\x03\xEB")
 		mustEnd(t, conn)
 	}

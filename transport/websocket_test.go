@@ -31,7 +31,7 @@ func dialWS(t testing.TB, p *ClientPort, ca *authority, edit func(*websocket.Dia
 		edit(o)
 	}
 	path := p.cfg.WebSocketPath
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c, resp, err := websocket.Dial(ctx, scheme+"://"+p.Addr().String()+path, o)
 	if err == nil {
@@ -49,7 +49,7 @@ func TestWebSocketRefusals_v5_MQTT_6_0_0_3_v311_MQTT_6_0_0_3(t *testing.T) {
 	get := func(req string) string {
 		t.Helper()
 		c := dialRaw(t, nil, p.Addr())
-		c.SetDeadline(time.Now().Add(3 * time.Second))
+		c.SetDeadline(time.Now().Add(9 * time.Second))
 		mustWrite(t, c, req)
 		b, err := io.ReadAll(c) // closed: a connection carries one request
 		if err != nil && !errors.Is(err, syscall.ECONNRESET) {
