@@ -95,7 +95,7 @@ func (t *topicOrder) put(o *outgoing, retained bool, limit time.Duration, done f
 	m := &orderedMessage{outgoing: *o, done: done, retained: retained}
 	m.own()
 	if limit > 0 {
-		m.limit = time.AfterFunc(limit, func() { m.answer(session.Outcome{Err: ErrNoLeader}) })
+		m.limit = time.AfterFunc(limit, func() { m.tell(session.Outcome{Err: ErrNoLeader}) })
 	}
 	t.busy.Add(1)
 	q.list = append(q.list, m)
@@ -110,15 +110,19 @@ func (m *orderedMessage) own() {
 	m.raw, m.msg, m.match = bytes.Clone(m.raw), &msg, nil
 }
 
-// answer tells the caller the outcome, once.
+// answer tells the caller the outcome.
 func (m *orderedMessage) answer(out session.Outcome) {
-	if !m.answered.CompareAndSwap(false, true) {
-		return
-	}
 	if m.limit != nil {
 		m.limit.Stop()
 	}
-	m.done(out)
+	m.tell(out)
+}
+
+// tell tells the caller the first outcome that there is.
+func (m *orderedMessage) tell(out session.Outcome) {
+	if m.answered.CompareAndSwap(false, true) {
+		m.done(out)
+	}
 }
 
 // runLocked takes the steps of a queue that are possible now, one after the other and without the
