@@ -44,7 +44,7 @@ type clientLibrary struct {
 	open       func(t testing.TB, d libDial) libClient
 }
 
-const libWait = 20 * time.Second
+const libWait = patience
 
 func libReceive(t testing.TB, c libClient, n int) []libMessage {
 	t.Helper()

@@ -21,7 +21,7 @@ type rawClient struct {
 }
 
 // rawTimeout bounds one answer.
-const rawTimeout = 20 * time.Second
+const rawTimeout = patience
 
 // smallBuffer keeps the kernel from holding much of what a client does not read. It is above the segments of loopback: below
 // them the sender waits for its timer again and again.

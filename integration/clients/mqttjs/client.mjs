@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import mqtt from 'mqtt'
 
 // WAIT (ms) is above every time that a busy machine of two cores needs.
-export const WAIT = 20_000
+export const WAIT = 60_000
 export const FOREVER = 3600
 
 const levels = { 3.1: 3, '3.1.1': 4, 5: 5 }

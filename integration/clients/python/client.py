@@ -10,7 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 # WAIT is above every time that a busy machine of two cores needs, QUIET how long silence is listened to after a fence.
-WAIT = 20.0
+WAIT = 60.0
 
 VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 
