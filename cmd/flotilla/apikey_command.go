@@ -55,7 +55,7 @@ func (a *app) apikeyAdd() *cli.Command {
 			}
 			role := ad.c.String("role")
 			if !strings.Contains(" viewer operator admin ", " "+role+" ") || role == "" {
-				return usagef("--role %s: use viewer, operator or admin", role)
+				return usagef("--role %q: use viewer, operator or admin", role)
 			}
 			want := client.NewAPIKey{Name: ad.c.Args().First(), Role: role, TTLSeconds: int64(ttl / time.Second)}
 			if s := ad.c.String("scope"); s != "" {
