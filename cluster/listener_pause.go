@@ -24,6 +24,7 @@ type doorway struct {
 	transport.Network
 	name   string
 	paused atomic.Bool
+	port   atomic.Pointer[transport.ClientPort] // that counts; nil before it is open
 }
 
 // Listen implements transport.Network.
@@ -41,8 +42,7 @@ type door struct {
 	d *doorway
 }
 
-// Accept implements net.Listener. It turns away before TLS and before anything is counted: a connection costs no more
-// than its two packets.
+// Accept implements net.Listener. It turns away before TLS: a connection costs no more than its two packets.
 func (d *door) Accept() (net.Conn, error) {
 	for {
 		conn, err := d.Listener.Accept()
@@ -50,6 +50,9 @@ func (d *door) Accept() (net.Conn, error) {
 			return conn, err
 		}
 		_ = conn.Close()
+		if p := d.d.port.Load(); p != nil {
+			p.CountPaused()
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -48,7 +49,7 @@ func TestPausedListener(t *testing.T) {
 	lan := freePort(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.Listeners = []transport.ClientConfig{{Name: "lan", Addr: lan}}
-	n, _ := startCounted(t, cfg)
+	n, reg := startCounted(t, cfg)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	old, err := mqttc.Dial(ctx, mqttc.Options{URL: "mqtt://" + lan, ClientID: "old", Clean: true})
@@ -73,6 +74,12 @@ func TestPausedListener(t *testing.T) {
 	if !turnedAway(t, lan) {
 		t.Error("a paused listener lets somebody wait")
 	}
+	waitFor(t, 10*time.Second, "the count of who was turned away", func() string {
+		if n := counter(t, reg, "flotilla_listener_rejected_total", "paused"); n != 1 {
+			return fmt.Sprint(n)
+		}
+		return ""
+	})
 	if _, err := halfway.Write([]byte("\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01h")); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ func (n *Node) openClientPort(cfg transport.ClientConfig, key string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrConfig, key, err)
 	}
+	way.port.Store(port)
 	n.clients = append(n.clients, port)
 	return nil
 }

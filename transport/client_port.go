@@ -74,6 +74,9 @@ func OpenClientPort(cfg ClientConfig) (*ClientPort, error) {
 	return p, nil
 }
 
+// CountPaused counts a connection that the network of the port turned away, because its owner lets nobody in.
+func (p *ClientPort) CountPaused() { p.metrics.reject(reasonPaused) }
+
 // preparation returns what comes before the first byte of MQTT or HTTP.
 func (p *ClientPort) preparation() func(*tracked) error {
 	if p.cfg.Proxy == ProxyOff && !p.cfg.secure() {

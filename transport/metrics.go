@@ -20,6 +20,7 @@ const (
 	reasonEvicted       = "evicted"        // kept the node waiting while all pending places were taken
 	reasonOverrun       = "too_many_bytes" // sent more than is read before CONNECT
 	reasonProxyHeader   = "proxy_header"   // a proxy sent no PROXY header, or a malformed one
+	reasonPaused        = "paused"         // the owner of the port lets nobody in
 	reasonProxyStranger = "proxy_stranger" // a PROXY header from somebody who is no trusted proxy
 	reasonNotTLS        = "not_tls"        // something in clear on a port with TLS
 	reasonNoCertificate = "no_certificate" // a caller of the cluster port that shows none
