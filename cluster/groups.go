@@ -180,8 +180,10 @@ func (n *Node) leaderOf(group uint32) string {
 		return ""
 	}
 	if r := n.replica(group); r != nil {
-		id, _ := r.group.Leader()
-		return id
+		// A replica that its group was taken from while this node was away hears of no leader any more.
+		if id, _ := r.group.Leader(); id != "" || slices.Contains(n.control.view().Placement[group], n.id) {
+			return id
+		}
 	}
 	n.mu.Lock()
 	hint := n.hints[group]

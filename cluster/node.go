@@ -287,9 +287,12 @@ func (n *Node) fatal(err error) {
 	if !n.failed.CompareAndSwap(nil, &err) {
 		return
 	}
-	if errors.Is(err, ErrIdentity) || errors.Is(err, raftfsm.ErrIdentity) {
+	switch {
+	case errors.Is(err, ErrIdentity), errors.Is(err, raftfsm.ErrIdentity):
 		n.lg.Error("this data directory must not run", zap.String("event", "guard.refused"), zap.Error(err))
-	} else {
+	case errors.Is(err, raftfsm.ErrDivergent):
+		n.lg.Error("a replica has entries that its group decided otherwise: the node stops, and drops them at its next start", zap.String("event", "raft.log_divergent"), zap.Error(err))
+	default:
 		n.lg.Error("storage failed, the node stops at once", zap.String("event", "storage.failstop"), zap.Error(err))
 	}
 	if n.cfg.Fatal != nil {

@@ -130,6 +130,9 @@ func badFlags(c *cli.Context, err error, _ bool) error {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		text = "unknown flag --" + strings.TrimPrefix(name, "-")
 	}
+	if i := strings.Index(text, " for flag -"); i >= 0 && !strings.HasPrefix(text[i:], " for flag --") {
+		text = text[:i] + " for flag --" + text[i+len(" for flag -"):]
+	}
 	return &codedError{code: exitUsage, err: fmt.Errorf("%s", text), usage: c.Command.HelpName}
 }
 
@@ -145,19 +148,46 @@ func unknownCommand(name, word string, known []*cli.Command) error {
 	return e
 }
 
-// nearestName finds a name that begins alike, or has the same letters.
+// nearestName finds the name that a word was meant to be: one that begins alike, or the nearest by
+// letters that were added, left out, changed or swapped, if it is near at all.
 func nearestName(word string, names []string) string {
 	for _, n := range names {
 		if strings.HasPrefix(n, word) || strings.HasPrefix(word, n) {
 			return n
 		}
 	}
+	best, least := "", 3
 	for _, n := range names {
-		if len(word) > 2 && len(n) > 2 && strings.HasPrefix(n, word[:2]) {
-			return n
+		if d := edits(word, n); d < least && d < len(n) {
+			best, least = n, d
 		}
 	}
-	return ""
+	return best
+}
+
+// edits is how many letters have to be added, left out, changed or swapped with their neighbour to make
+// b of a (the optimal string alignment distance).
+func edits(a, b string) int {
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		now := make([]int, len(b)+1)
+		now[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			now[j] = min(last[j]+1, now[j-1]+1, last[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				now[j] = min(now[j], before[j-2]+1)
+			}
+		}
+		before, last = last, now
+	}
+	return last[len(b)]
 }
 
 // action wraps what a leaf does: it checks the number of arguments.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,10 +89,7 @@ func (a *app) start(c *cli.Context) error {
 	nodeConfig.Debug = (&debugSource{loaded: &loaded, metrics: reg, log: ring, began: time.Now()}).files
 	nodeConfig.Fatal = func(err error) {
 		_ = lg.Sync()
-		if errors.Is(err, cluster.ErrIdentity) || errors.Is(err, raftfsm.ErrIdentity) {
-			os.Exit(exitIdentity)
-		}
-		os.Exit(exitFailStop) // at once: nothing more may be acknowledged
+		os.Exit(fatalCode(err)) // at once: nothing more may be acknowledged
 	}
 
 	// The admin port comes first: it is the cheapest to fail.
@@ -137,6 +135,19 @@ func listenAdmin(addr config.Addr) (net.Listener, error) {
 	return l, nil
 }
 
+// fatalCode is the exit code of a node that cannot go on. Supervisors start a node again unless that
+// would do harm: it does not where a restart is the cure.
+func fatalCode(err error) int {
+	switch {
+	case errors.Is(err, cluster.ErrIdentity), errors.Is(err, raftfsm.ErrIdentity):
+		return exitIdentity
+	case errors.Is(err, raftfsm.ErrDivergent):
+		return exitFailed
+	default:
+		return exitFailStop
+	}
+}
+
 // startError classifies why a node did not start.
 func startError(err error) error {
 	e := &codedError{code: exitFailed, err: err}
@@ -151,6 +162,15 @@ func startError(err error) error {
 		e.hint = "the disk is damaged: keep the directory, and start with a new one and a new node id"
 	case errors.Is(err, raftfsm.ErrLocked):
 		e.hint = "another node is running in this data directory: stop it, or name another one with --data-dir"
+	}
+	var port *net.OpError
+	switch {
+	case e.hint != "":
+	case errors.As(err, &port) && !errors.Is(err, syscall.EADDRINUSE): // the message has the address and the reason
+	case errors.Is(err, syscall.EADDRINUSE):
+		e.hint = "something listens there already: stop it, or give another address (--mqtt-addr, --mqtts-addr, --cluster-addr)"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.ENOTDIR):
+		e.hint = "name a directory that the user of this process may write with --data-dir"
 	}
 	return e
 }
