@@ -46,6 +46,9 @@ func (n *Node) bootSteps() error {
 	if err := n.control.open(n.ident.Agreed); err != nil {
 		return err
 	}
+	if err := understands(n.control.view()); err != nil {
+		return err
+	}
 	if err := n.reopenShards(); err != nil {
 		return err
 	}
@@ -113,12 +116,26 @@ func (n *Node) allLanes() []*lane {
 	return nil
 }
 
+// understands says whether this program knows all that the cluster uses. The feature level rises when all nodes
+// know the next one, and is never lowered: an older program would apply the same commands to another end.
+func understands(v *state.ControlView) error {
+	if v.FeatureLevel > knownFeatureLevel {
+		return fmt.Errorf("%w: the cluster uses feature level %d, this program knows %d: start this node with the release that the others run",
+			ErrIdentity, v.FeatureLevel, knownFeatureLevel)
+	}
+	return nil
+}
+
 // followControl keeps the node in line with the control group.
 func (n *Node) followControl() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		v := n.control.view()
+		if err := understands(v); err != nil {
+			n.fatal(err)
+			return
+		}
 		n.openShards(v)
 		n.pruneForwards(v)
 		n.followRestore()
