@@ -36,11 +36,7 @@ func (l *lane) addLate(ctx context.Context, encode func(dst []byte) []byte, done
 		}
 		l.open.lates[len(l.open.dones)] = late
 	}
-	notify := l.appendLocked(encode, done)
-	l.mu.Unlock()
-	if notify {
-		l.kick()
-	}
+	l.appendUnlock(encode, done)
 	return nil
 }
 
@@ -78,11 +74,7 @@ func (l *lane) addKept(inc uint64, encode func(dst []byte) []byte, done doneFn) 
 		return ErrLaneReset
 	}
 	l.open.kept = append(l.open.kept, len(l.open.dones))
-	notify := l.appendLocked(encode, done)
-	l.mu.Unlock()
-	if notify {
-		l.kick()
-	}
+	l.appendUnlock(encode, done)
 	return nil
 }
 
@@ -124,11 +116,7 @@ func (l *lane) offer(ctx context.Context, encode func(dst []byte) []byte) bool {
 		l.mu.Unlock()
 		return false
 	}
-	notify := l.appendLocked(encode, nil)
-	l.mu.Unlock()
-	if notify {
-		l.kick()
-	}
+	l.appendUnlock(encode, nil)
 	return true
 }
 
@@ -143,12 +131,17 @@ func (l *lane) addNow(encode func(dst []byte) []byte, done doneFn, limit int) bo
 		l.mu.Unlock()
 		return false
 	}
+	l.appendUnlock(encode, done)
+	return true
+}
+
+// appendUnlock adds one command, unlocks, and wakes the sender if it has to.
+func (l *lane) appendUnlock(encode func(dst []byte) []byte, done doneFn) {
 	notify := l.appendLocked(encode, done)
 	l.mu.Unlock()
 	if notify {
 		l.kick()
 	}
-	return true
 }
 
 // appendLocked adds one command to the open batch, and closes it when it is

@@ -47,10 +47,11 @@ type orderRig struct {
 	log      orderLog
 	mu       sync.Mutex // callers are answered by timers, too
 	outcomes map[string]session.Outcome
+	told     chan string // names, as they are answered
 }
 
 func newOrderRig() *orderRig {
-	r := &orderRig{outcomes: map[string]session.Outcome{}}
+	r := &orderRig{outcomes: map[string]session.Outcome{}, told: make(chan string, 16)}
 	r.topicOrder = newTopicOrder(&r.log)
 	return r
 }
@@ -65,6 +66,7 @@ func (r *orderRig) send(topic, name string, retained bool, limit time.Duration) 
 			panic(name + " is answered twice")
 		}
 		r.outcomes[name] = out
+		r.told <- name
 	}
 	defer func() {
 		clear(o.raw)
@@ -155,7 +157,12 @@ func TestTopicOrderLimit_I26(t *testing.T) {
 		r := newOrderRig()
 		r.send("t", "r1", true, time.Second)
 		r.send("t", "p1", false, time.Second)
-		time.Sleep(time.Second)
+		start := time.Now()
+		<-r.told
+		<-r.told
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("answered after %s", took)
+		}
 		synctest.Wait()
 		for _, name := range []string{"r1", "p1"} {
 			if !errors.Is(r.outcomes[name].Err, ErrNoLeader) {
