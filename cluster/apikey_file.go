@@ -63,22 +63,7 @@ func saveKeys(dir string, k keptKeys) error {
 	if err != nil {
 		return fmt.Errorf("encode API keys: %w", err)
 	}
-	path := filepath.Join(dir, keysName)
-	out, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write API keys: %w", err)
-	}
-	_, err = out.Write(append(raw, '\n'))
-	if err == nil {
-		err = out.Sync()
-	}
-	if err = errors.Join(err, out.Close()); err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
+	if err := replaceFile(filepath.Join(dir, keysName), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write API keys: %w", err)
 	}
 	return nil

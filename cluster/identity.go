@@ -119,42 +119,16 @@ func hasForeignData(entries []os.DirEntry) bool {
 	return false
 }
 
-// save writes node.json durably: a new file, fsynced, renamed, and the
-// directory fsynced.
+// save writes node.json durably.
 func (id *identity) save(dir string) error {
 	raw, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
 	}
-	path := identityPath(dir)
-	f, err := os.CreateTemp(dir, "node.json.*")
-	if err != nil {
-		return fmt.Errorf("write identity: %w", err)
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := replaceFile(identityPath(dir), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func randomHex(n int) string {
