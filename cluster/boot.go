@@ -100,6 +100,7 @@ func (n *Node) makeLanes(v *state.ControlView) {
 		l := newLane(id, n.id, n, sealBatch, giveUp, n.met)
 		l.stale = n.fenced.Store
 		lanes[id] = l
+		n.met.laneResends.WithLabelValues(shardLabel(id)) // whoever asks for an increase sees the first one
 		n.spawn(func() { l.run(n.ctx) })
 	}
 	n.lanes.Store(&lanes)

@@ -68,7 +68,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge("route_feed_behind", float64(l.feed.lag()), shardLabel(r.id))
 		gauge("route_feed_lag_seconds", c.n.sys.met.behind(l).Seconds(), shardLabel(r.id))
 	}
-	c.rare()
+	c.peers()
 	for _, l := range c.n.allLanes() {
 		gauge("lane_queued_bytes", float64(l.queued()), shardLabel(l.shard))
 	}
@@ -89,15 +89,10 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	c.node(gauge)
 }
 
-// rare makes the series of events that hardly ever happen, so that whoever asks for an increase sees the first one.
-func (c *stateCollector) rare() {
+// peers makes the series of forwards to each member, so that whoever asks for an increase sees the first one. Series whose
+// labels are known before are made with what counts them: a scrape collects side by side, and the first one might miss them here.
+func (c *stateCollector) peers() {
 	n := c.n
-	for _, reason := range []string{reasonInboxFull, reasonRetainedFull, reasonDiskLow, reasonTooLarge, reasonExpired, reasonSessionEnded} {
-		n.countDropped(reason, 0)
-	}
-	for _, l := range n.allLanes() {
-		n.met.laneResends.WithLabelValues(shardLabel(l.shard))
-	}
 	for id := range n.control.view().Nodes {
 		if id != n.id {
 			n.met.forwards.WithLabelValues(id, "ok")

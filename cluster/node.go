@@ -179,6 +179,9 @@ func (n *Node) open(ident *identity) error {
 	n.sys, n.limits = newSysTopics(n), newLimits(n)
 	n.order = newTopicOrder(n)
 	n.server = session.NewServer(n.cfg.Session, session.Backend{Sessions: n, Publisher: n, Inbox: n, Retained: n}, n.lg, n.sys.tee(n.cfg.Registerer))
+	for _, reason := range []string{reasonInboxFull, reasonRetainedFull, reasonDiskLow, reasonTooLarge, reasonExpired, reasonSessionEnded} {
+		n.countDropped(reason, 0)
+	}
 	n.sink = newForwardSink(n.incarnation.Load, n.deliverLocal)
 	n.hellos.admit = n.admitJoiner
 	if n.cfg.Registerer != nil {
