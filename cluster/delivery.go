@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -172,152 +170,10 @@ func (n *Node) effective(ctx context.Context, shard uint32, index, gate uint64) 
 	}
 }
 
-// Retained implements session.Retained. One page is read from every shard that
-// may hold matches, merged in topic order.
-func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit int) ([]command.Message, string, error) {
-	if isSysFilter(filter) {
-		msgs, next := n.sys.retained(filter, after, limit)
-		return msgs, next, nil
-	}
-	if !n.mayRoute() {
-		return nil, "", session.ErrUnavailable
-	}
-	infos, next, err := n.retained(ctx, tenant, filter, after, limit)
-	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", session.ErrUnavailable, err)
-	}
-	msgs := make([]command.Message, 0, len(infos))
-	for i := range infos {
-		m := infos[i].Msg
-		m.HasExpiry = infos[i].ExpiresAt != 0
-		if m.HasExpiry {
-			left := infos[i].ExpiresAt - n.groupNow(n.topicShard(tenant, m.Topic))
-			if left <= 0 {
-				continue
-			}
-			m.Expiry = uint32((left + 999) / 1000)
-		}
-		msgs = append(msgs, m)
-	}
-	return msgs, next, nil
-}
-
-func (n *Node) retained(ctx context.Context, tenant, filter, after string, limit int) ([]state.RetainedInfo, string, error) {
-	shards := []uint32{}
-	if strings.ContainsAny(filter, "+#") {
-		for _, l := range n.allLanes() {
-			shards = append(shards, l.shard)
-		}
-	} else {
-		shards = append(shards, n.topicShard(tenant, []byte(filter)))
-	}
-	pages, err := n.retainedPages(ctx, shards, tenant, filter, after, shareOfPage(limit, len(shards)))
-	if err != nil {
-		return nil, "", err
-	}
-	var all []state.RetainedInfo
-	cut := "" // topics above it may be missing from a shard that had more
-	for _, p := range pages {
-		all = append(all, p.items...)
-		if p.more && len(p.items) > 0 {
-			last := string(p.items[len(p.items)-1].Msg.Topic)
-			if cut == "" || last < cut {
-				cut = last
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b state.RetainedInfo) int { return strings.Compare(string(a.Msg.Topic), string(b.Msg.Topic)) })
-	end := len(all)
-	if cut != "" {
-		end, _ = slices.BinarySearchFunc(all, cut, func(r state.RetainedInfo, t string) int {
-			if string(r.Msg.Topic) <= t {
-				return -1
-			}
-			return 1
-		})
-	}
-	end = min(end, limit)
-	if end < len(all) || cut != "" {
-		if end == 0 {
-			return nil, "", nil
-		}
-		return all[:end], string(all[end-1].Msg.Topic), nil
-	}
-	return all, "", nil
-}
-
 // groupNow is the clock of a shard's group, or this node's where it holds no replica.
 func (n *Node) groupNow(shard uint32) int64 {
 	if r := n.replica(shard); r != nil {
 		return r.clock.now()
 	}
 	return n.now()
-}
-
-// shareOfPage is how many messages of a page are asked of each shard. Topics are spread by their hash, so half as many
-// again as the even share fill the page nearly always; asking each for a whole page would read, and throw away, all but
-// one of them.
-func shareOfPage(limit, shards int) int {
-	if shards == 1 {
-		return limit
-	}
-	return min(limit, limit*3/(2*shards)+8)
-}
-
-type retainedPage struct {
-	items []state.RetainedInfo
-	more  bool
-	err   error
-}
-
-// retainedPages reads all shards at the same time: each read waits for a round
-// of its shard's quorum.
-func (n *Node) retainedPages(ctx context.Context, shards []uint32, tenant, filter, after string, limit int) ([]retainedPage, error) {
-	pages := make([]retainedPage, len(shards))
-	var wg sync.WaitGroup
-	for i, shard := range shards {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			p := &pages[i]
-			p.items, p.more, p.err = n.retainedOf(ctx, shard, tenant, filter, after, limit)
-		}()
-	}
-	wg.Wait()
-	for i := range pages {
-		if pages[i].err != nil {
-			return nil, fmt.Errorf("read retained messages of shard %d: %w", shards[i], pages[i].err)
-		}
-	}
-	return pages, nil
-}
-
-// retainedOf reads one shard, linearizably: from the local replica once it has
-// applied what was committed before the call, or from the leader.
-func (n *Node) retainedOf(ctx context.Context, shard uint32, tenant, filter, after string, limit int) ([]state.RetainedInfo, bool, error) {
-	if r := n.replica(shard); r != nil {
-		index, err := n.readIndex(ctx, shard)
-		if planted("retained-read-stale") {
-			return nil, false, nil
-		}
-		if err == nil {
-			err = r.group.WaitApplied(ctx, index)
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		return r.mach.Retained(tenant, filter, after, limit)
-	}
-	leader := n.leaderOf(shard)
-	if leader == "" || leader == n.id {
-		return nil, false, ErrNoLeader
-	}
-	b := putUint(nil, uint64(shard))
-	b = putBytes(putBytes(putBytes(b, tenant), filter), after)
-	resp, err := n.query(ctx, leader, queryRetained, putUint(b, uint64(limit)))
-	if err != nil {
-		n.hint(shard, "")
-		return nil, false, err
-	}
-	return decodeRetained(resp)
 }

@@ -257,51 +257,6 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 	}
 }
 
-func (n *Node) answerRetained(ctx context.Context, d *dec) ([]byte, error) {
-	shard := uint32(d.uint())
-	tenant, filter, after, limit := d.string(), d.string(), d.string(), int(d.uint())
-	if err := d.err(); err != nil {
-		return nil, err
-	}
-	if n.replica(shard) == nil {
-		return nil, ErrNoLeader
-	}
-	items, more, err := n.retainedOf(ctx, shard, tenant, filter, after, min(limit, 1000))
-	if err != nil {
-		return nil, err
-	}
-	b := putBool(nil, more)
-	size := 0
-	for i := range items {
-		raw := items[i].Msg.Append(nil)
-		if size += len(raw); i > 0 && size > peer.MaxPayload/2 {
-			b[0] = 1 // the rest comes with the next page
-			break
-		}
-		b = putUint(b, uint64(items[i].StoredAt))
-		b = putUint(b, uint64(items[i].ExpiresAt))
-		b = putBytes(b, raw)
-	}
-	return b, nil
-}
-
-func decodeRetained(b []byte) (items []state.RetainedInfo, more bool, err error) {
-	d := dec{b: b}
-	more = d.bool()
-	for len(d.b) > 0 {
-		it := state.RetainedInfo{StoredAt: int64(d.uint()), ExpiresAt: int64(d.uint())}
-		raw := d.bytes()
-		if d.bad {
-			break
-		}
-		if it.Msg, err = command.DecodeMessage(raw); err != nil {
-			return nil, false, err
-		}
-		items = append(items, it)
-	}
-	return items, more, d.err()
-}
-
 // sleep waits, or returns why ctx ended.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

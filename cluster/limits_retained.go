@@ -48,7 +48,7 @@ func (r *retainedLimit) lack(n *Node, tenant string, m *command.Message) string 
 		return ""
 	}
 	if rep := n.replica(n.topicShard(tenant, m.Topic)); rep != nil {
-		if items, _, err := rep.mach.Retained(tenant, string(m.Topic), "", 1); err == nil && len(items) > 0 {
+		if page, err := rep.mach.Retained(state.RetainedQuery{Tenant: tenant, Filter: string(m.Topic), Limit: 1}); err == nil && len(page.Items) > 0 {
 			return ""
 		}
 		return reasonRetainedFull

@@ -228,12 +228,13 @@ func InspectShare(m *state.Shard, filter string) (ShareStatus, bool) {
 
 // InspectRetained is one retained message of a loaded shard.
 func InspectRetained(m *state.Shard, topic string) (RetainedStatus, []byte, bool, error) {
-	items, _, err := m.Retained("", topic, "", 1)
-	if err != nil || len(items) == 0 {
+	page, err := m.Retained(state.RetainedQuery{Filter: topic, Limit: 1})
+	if err != nil || len(page.Items) == 0 {
 		return RetainedStatus{}, nil, false, err
 	}
-	msg := items[0].Msg
+	kept := &page.Items[0]
+	msg := kept.Msg
 	return RetainedStatus{
-		Topic: string(msg.Topic), QoS: msg.QoS, PayloadBytes: len(msg.Payload), StoredAt: timeOf(items[0].StoredAt), ExpiresAt: timeOf(items[0].ExpiresAt),
+		Topic: string(msg.Topic), QoS: msg.QoS, PayloadBytes: len(msg.Payload), StoredAt: timeOf(kept.StoredAt), ExpiresAt: timeOf(kept.ExpiresAt),
 	}, msg.Payload, true, nil
 }

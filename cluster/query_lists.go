@@ -56,7 +56,7 @@ func (n *Node) RetainedList(ctx context.Context, filter, after string, limit int
 	if filter == "" {
 		filter = "#"
 	}
-	infos, next, err := n.retained(ctx, "", filter, after, limit)
+	infos, next, _, err := n.retained(ctx, &session.RetainedQuery{Filter: filter, After: after, Limit: limit})
 	if err != nil {
 		return nil, "", err
 	}

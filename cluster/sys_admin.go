@@ -177,7 +177,7 @@ func (n *Node) EndSession(ctx context.Context, clientID string) (bool, error) {
 
 // RetainedGet reads one retained message with its payload.
 func (n *Node) RetainedGet(ctx context.Context, topic string) (command.Message, RetainedStatus, bool, error) {
-	infos, _, err := n.retained(ctx, "", topic, "", 1)
+	infos, _, _, err := n.retained(ctx, &session.RetainedQuery{Filter: topic, Limit: 1})
 	if err != nil || len(infos) == 0 {
 		return command.Message{}, RetainedStatus{}, false, err
 	}

@@ -73,13 +73,35 @@ type Inbox interface {
 
 // Retained reads retained messages.
 type Retained interface {
-	// Retained returns up to limit messages that match filter, in topic order
-	// after the topic after ("" = from the start), and where to go on ("" = at
-	// the end). The read is linearizable: it sees every publish that was
-	// acknowledged before the call. HasExpiry and Expiry hold what remains at
-	// the time of the read; expired messages are left out.
-	Retained(ctx context.Context, tenant, filter, after string, limit int) (msgs []command.Message, next string, err error)
+	// Retained reads a page. The read is linearizable: it sees every publish that
+	// was acknowledged before the call, but for those behind the query's horizon.
+	// HasExpiry and Expiry hold what remains at the time of the read; expired
+	// messages are left out.
+	Retained(ctx context.Context, q RetainedQuery) (RetainedPage, error)
+	// Horizon marks this moment in the history of all topics that match one of
+	// the filters. What was acknowledged before the call lies in front of it,
+	// what is published after its return behind it.
+	Horizon(ctx context.Context, tenant string, filters []string) (Horizon, error)
 }
+
+// RetainedQuery asks for retained messages that match a filter.
+type RetainedQuery struct {
+	Tenant, Filter string
+	After          string // the topic behind which to begin, "" at the start
+	Limit          int    // most messages of the page
+	Horizon        Horizon
+}
+
+// RetainedPage is the answer, in topic order.
+type RetainedPage struct {
+	Msgs    []command.Message
+	Next    string  // where to go on, "" at the end
+	Horizon Horizon // of the query; if it had none, of the time of the read
+}
+
+// Horizon is a moment in the history of retained messages: by shard, the first
+// message id that was not given yet. Shards that it does not name have none.
+type Horizon map[uint32]uint64
 
 // ConnectRequest asks for a session.
 type ConnectRequest struct {

@@ -55,8 +55,12 @@ func (*nullBackend) Receive(_ context.Context, _ command.SessionRef, _ uint16, _
 func (*nullBackend) Release(_ context.Context, _ command.SessionRef, _ uint16, done func(session.Outcome)) {
 	done(session.Outcome{})
 }
-func (*nullBackend) Retained(context.Context, string, string, string, int) ([]command.Message, string, error) {
-	return nil, "", nil
+func (*nullBackend) Retained(context.Context, session.RetainedQuery) (session.RetainedPage, error) {
+	return session.RetainedPage{}, nil
+}
+
+func (*nullBackend) Horizon(context.Context, string, []string) (session.Horizon, error) {
+	return nil, nil
 }
 
 // Fetch serves limit copies of msg.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -33,12 +34,22 @@ type replay struct {
 	inbox bool
 	held  bool // its subscription is being changed
 
+	// horizon is where it ends in time: what is stored later arrives live.
+	horizon Horizon
 	// page is what was read and is not sent, or whose commit is not known.
 	page  []command.Message
 	next  string // where it stands behind page, "" at the end
 	paged bool   // page and next are set
 	at    int64  // when page was read, ns of Server.now
+
+	reading  bool     // a page is being read
+	overtook []string // topics of which a newer message came live meanwhile
 }
+
+// horizonTimeout bounds how long a SUBACK waits for the horizon of its replays.
+// Without a horizon a replay takes its own when it begins to read, and what was
+// published between SUBACK and that read comes twice, live and as retained.
+const horizonTimeout = time.Second
 
 // nextReplayLocked returns the replay whose turn it is, nil for none. What
 // comes from the inbox waits until the inbox has nothing else to be fetched, so
@@ -62,17 +73,12 @@ func (c *Conn) pumpReplay(r *replay) error {
 		return nil
 	}
 	c.replaying = r
-	limit, after, sub := r.limit(), r.after, r.sub
 	c.mu.Unlock()
 	defer c.replayed()
 	if read {
-		msgs, next, err := c.srv.be.Retained.Retained(c.ctx, c.ident.Tenant, sub.Filter, after, limit)
-		if err != nil {
+		if err := c.readReplay(c.ctx, r); err != nil {
 			return err
 		}
-		c.mu.Lock()
-		r.page, r.next, r.paged, r.at = c.wanted(r, msgs), next, true, c.srv.now()
-		c.mu.Unlock()
 	}
 	if r.inbox {
 		return c.replayToInbox(r)
@@ -80,6 +86,28 @@ func (c *Conn) pumpReplay(r *replay) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.replayHereLocked(r)
+	return nil
+}
+
+// readReplay reads the next page of a replay. What comes live while it is read
+// takes its topic out of the page.
+func (c *Conn) readReplay(ctx context.Context, r *replay) error {
+	c.mu.Lock()
+	q := RetainedQuery{Tenant: c.ident.Tenant, Filter: r.sub.Filter, After: r.after, Limit: r.limit(), Horizon: r.horizon}
+	r.reading = !r.inbox
+	c.mu.Unlock()
+	page, err := c.srv.be.Retained.Retained(ctx, q)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	overtook := r.overtook
+	r.reading, r.overtook = false, nil
+	if err != nil {
+		return err
+	}
+	r.page, r.next, r.paged, r.at, r.horizon = c.wanted(r, page.Msgs), page.Next, true, c.srv.now(), page.Horizon
+	if len(overtook) > 0 {
+		r.page = slices.DeleteFunc(r.page, func(m command.Message) bool { return slices.Contains(overtook, string(m.Topic)) })
+	}
 	return nil
 }
 
@@ -206,6 +234,9 @@ func (c *Conn) overtakenLocked(m *command.Message) {
 		if r.inbox {
 			continue
 		}
+		if r.reading {
+			r.overtook = append(r.overtook, string(m.Topic))
+		}
 		for i := range r.page {
 			if bytes.Equal(r.page[i].Topic, m.Topic) {
 				r.page = slices.Delete(r.page, i, i+1)
@@ -262,10 +293,8 @@ func (c *Conn) holdReplays(subs []command.Subscription) {
 	}
 }
 
-// subscribed begins the replays of new subscriptions. Retained messages are read
-// only now that the subscription is effective: what is published after the read
-// arrives live, so there is no gap (I14).
-func (c *Conn) subscribed(subs []command.Subscription, granted []Granted) {
+// subscribed adds the replays of new subscriptions, which are held yet.
+func (c *Conn) subscribed(subs []command.Subscription, granted []Granted) (fresh []*replay) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range subs {
@@ -279,8 +308,51 @@ func (c *Conn) subscribed(subs []command.Subscription, granted []Granted) {
 			continue
 		}
 		c.dropReplayLocked(s.Filter)
-		c.replays = append(c.replays, &replay{sub: *s, inbox: g.Replay})
+		r := &replay{sub: *s, inbox: g.Replay, held: true}
+		c.replays = append(c.replays, r)
+		fresh = append(fresh, r)
 	}
+	return fresh
+}
+
+// beginReplays gives replays their horizon, now that their subscriptions are
+// effective: what is stored behind it finds them and arrives live, so there is no
+// gap (I14). And SUBACK has not left yet: what is published in answer to it is
+// behind the horizon, and comes once, live, with RETAIN 0 (v5:MQTT-3.3.1-12,
+// v311:MQTT-3.3.1-9). A single replay reads its first page on the way.
+func (c *Conn) beginReplays(fresh []*replay) {
+	if len(fresh) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, horizonTimeout)
+	defer cancel()
+	if len(fresh) == 1 && !fresh[0].inbox {
+		_ = c.readReplay(ctx, fresh[0]) // else the pump reads it, and tells why it cannot
+		return
+	}
+	filters := make([]string, len(fresh))
+	for i, r := range fresh {
+		filters[i] = r.sub.Filter
+	}
+	horizon, err := c.srv.be.Retained.Horizon(ctx, c.ident.Tenant, filters)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range fresh {
+		r.horizon = horizon
+	}
+}
+
+// releaseReplays lets the pump have them.
+func (c *Conn) releaseReplays(fresh []*replay) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range fresh {
+		r.held = false
+	}
+	c.wantPumpLocked()
 }
 
 // wantsRetained reports whether a subscription asks for retained messages.

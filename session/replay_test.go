@@ -162,6 +162,68 @@ func TestReplayReadsPages(t *testing.T) {
 	})
 }
 
+// What is published once SUBACK is there comes once, live, however late the retained messages are read.
+func TestReplayEndsAtSuback_v5_MQTT_3_3_1_12_v311_MQTT_3_3_1_9(t *testing.T) {
+	for _, filters := range [][]mqtt.SubscribeFilter{{{Filter: "r/#", QoS: 1}}, {{Filter: "r/#", QoS: 1}, {Filter: "r/+", QoS: 1}}} {
+		for _, clean := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d filters, clean %v", len(filters), clean), func(t *testing.T) {
+				run(t, func(r *rig) {
+					const total = 40
+					for i := range total {
+						r.cl.Publish(retain(fmt.Sprintf("r/%06d", i), "x", 1))
+					}
+					c := r.dial(mqtt.V5)
+					c.Connect(t, &mqtt.Connect{ClientID: "c", CleanStart: clean, HasSessionExpiry: !clean, SessionExpiry: 3600, ReceiveMaximum: 2})
+					release := func() {}
+					if len(filters) > 1 || !clean {
+						release = r.cl.HoldReads() // else the first page comes before SUBACK
+					}
+					c.MustSend(t, &mqtt.Subscribe{PacketID: 9, Filters: filters})
+					expect[*mqtt.Suback](r, c)
+					r.cl.Publish(retain("r/late", "new", 1))
+					release()
+					late, others := 0, 0
+					for {
+						p, err := c.RecvWithin(time.Second)
+						if err != nil {
+							break
+						}
+						m := p.(*mqtt.Publish)
+						c.MustSend(t, &mqtt.Puback{PacketID: m.PacketID})
+						if string(m.Topic) != "r/late" {
+							others++
+						} else if late++; m.Retain {
+							t.Error("a message that was published behind SUBACK came as a retained one")
+						}
+					}
+					if late != 1 || others != len(filters)*total {
+						t.Errorf("%d of the late message, %d of the others", late, others)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What comes live while a page is read does not come again from the page.
+func TestReplayIsOvertakenWhileReading(t *testing.T) {
+	run(t, func(r *rig) {
+		r.cl.Publish(retain("r/a", "old", 1))
+		r.cl.Publish(retain("r/b", "old", 1))
+		c := r.dial(mqtt.V5)
+		c.Connect(t, &mqtt.Connect{ClientID: "c", CleanStart: true})
+		release := r.cl.HoldPages()
+		c.MustSend(t, &mqtt.Subscribe{PacketID: 9, Filters: []mqtt.SubscribeFilter{{Filter: "r/+", QoS: 1}}})
+		settle()
+		r.cl.Publish(retain("r/a", "new", 1))
+		c.ExpectPublish(t, "r/a", "new")
+		release()
+		expect[*mqtt.Suback](r, c)
+		c.ExpectPublish(t, "r/b", "old")
+		c.ExpectNothing(t, time.Second)
+	})
+}
+
 // A copy that waits to be sent must not follow the newer message that came live.
 func TestReplayNeverFollowsNewer(t *testing.T) {
 	run(t, func(r *rig) {

@@ -32,14 +32,13 @@ func (c *Conn) onSubscribe(p *mqtt.Subscribe) bool {
 			codes[at[i]] = subscribeCode(g.Code, p.Filters[at[i]].QoS, c.version)
 		}
 	}
+	fresh := c.subscribed(subs, granted)
+	c.beginReplays(fresh)
 	c.srv.m.subAck.Observe(seconds(time.Duration(c.srv.now() - start)))
 	if !c.reply(&mqtt.Suback{PacketID: p.PacketID, Codes: codes}) {
 		return false
 	}
-	c.subscribed(subs, granted) // behind SUBACK, where clients look for retained messages
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wantPumpLocked()
+	c.releaseReplays(fresh) // behind SUBACK, where clients look for retained messages
 	return true
 }
 

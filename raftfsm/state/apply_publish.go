@@ -86,8 +86,9 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	}
 	t := s.tenantOf(p.Tenant)
 	retain := p.Flags&command.ToRetained != 0 && m.Retain
-	stale := retain && p.Epoch != 0 && !s.takeAuthor(command.SessionKey{Tenant: p.Tenant, ClientID: m.Publisher}, p.Epoch)
-	retain = retain && !stale
+	if retain && p.Epoch != 0 && !s.takeAuthor(command.SessionKey{Tenant: p.Tenant, ClientID: m.Publisher}, p.Epoch) {
+		return command.StaleEpoch // nobody gets it: a newer connection has sent it again
+	}
 	if t == nil && retain && len(m.Payload) > 0 {
 		if t = s.makeTenant(p.Tenant); t == nil {
 			return command.Invalid
@@ -95,10 +96,7 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	}
 	if t == nil {
 		// Whether an empty tenant is in memory must decide nothing: it is no state.
-		switch {
-		case stale:
-			return command.StaleEpoch
-		case retain:
+		if retain {
 			return command.OK
 		}
 		return command.NoMatch
@@ -112,10 +110,7 @@ func (s *Shard) applyPublish(p *command.Publish) command.ResultCode {
 	if p.Flags&command.ToShares != 0 && m.QoS > 0 && t.shareTrie != nil && s.publishToShares(t, m, msg) {
 		code = command.OK
 	}
-	switch {
-	case stale:
-		code = command.StaleEpoch
-	case retain:
+	if retain {
 		code = s.retain(t, m, msg)
 	}
 	s.release(msg)

@@ -36,7 +36,7 @@ func TestReadersBesideApply_I4_I8(t *testing.T) {
 	}
 	wg.Go(func() {
 		for !done.Load() {
-			if _, _, err := r.s.Retained("", "#", "", 5); err != nil {
+			if _, err := r.s.Retained(state.RetainedQuery{Filter: "#", Limit: 5}); err != nil {
 				fail <- err
 				return
 			}

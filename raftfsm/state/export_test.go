@@ -90,7 +90,7 @@ func auditCounts(st Store, refs map[uint64]uint64) error {
 
 // RetainedLooked is how many topics a search looks at.
 func RetainedLooked(s *Shard, tenant, filter string) int {
-	q := retainedQuery{s: s, filter: filter, limit: 1 << 30}
+	q := retainedQuery{s: s, RetainedQuery: RetainedQuery{Filter: filter, Limit: 1 << 30}}
 	q.collect(s.tenants[tenant].retained)
 	return q.looked
 }

@@ -270,7 +270,7 @@ func TestWriteBackSettles(t *testing.T) {
 	if got := r.s.Origins(0, 1); string(got[0].Message.Payload) != "p" {
 		t.Fatalf("originated %+v", got)
 	}
-	if got, _, err := r.s.Retained("", "#", "", 9); err != nil || len(got) != 1 || string(got[0].Msg.Payload) != "p" {
+	if got, err := r.s.Retained(state.RetainedQuery{Filter: "#", Limit: 9}); err != nil || len(got.Items) != 1 || string(got.Items[0].Msg.Payload) != "p" {
 		t.Fatalf("retained %+v, %v", got, err)
 	}
 	if subs, _ := r.s.Subscriptions(a.SessionKey); subs[0].Filter != "x" {

@@ -164,7 +164,7 @@ func TestLoadCorruptStore_I24(t *testing.T) {
 		for _, in := range items {
 			_, _ = s.Fetch(command.SessionRef{SessionKey: in.Key, Epoch: in.Epoch}, 0, 10, 1<<20)
 		}
-		_, _, _ = s.Retained("", "#", "", 10)
+		_, _ = s.Retained(state.RetainedQuery{Filter: "#", Limit: 10})
 	})
 }
 

@@ -331,15 +331,15 @@ func (r *run) compareRetained(mu *machineUnderTest, tenant, filter string) {
 	slices.Sort(want)
 	var got []string
 	for after := ""; ; {
-		items, more, err := mu.s.Retained(tenant, filter, after, 2)
+		page, err := mu.s.Retained(state.RetainedQuery{Tenant: tenant, Filter: filter, After: after, Limit: 2})
 		if err != nil {
 			r.t.Fatalf("%s: retained: %v", mu.name, err)
 		}
-		for _, it := range items {
+		for _, it := range page.Items {
 			got = append(got, fmt.Sprintf("%s\x00%s %d", it.Msg.Topic, it.Msg.Payload, it.StoredAt))
 			after = string(it.Msg.Topic)
 		}
-		if !more {
+		if !page.More {
 			break
 		}
 	}

@@ -354,6 +354,10 @@ func (m *model) publish(p *command.Publish) command.ResultCode {
 		src.seen[o.Seq] = true
 	}
 	mm := m.message(p.Message)
+	retain := p.Flags&command.ToRetained != 0 && mm.Retain
+	if retain && p.Epoch != 0 && !m.author(command.SessionKey{Tenant: p.Tenant, ClientID: mm.Publisher}, p.Epoch) {
+		return command.StaleEpoch
+	}
 	code := command.NoMatch
 	if p.Flags&command.ToInboxes != 0 && mm.QoS > 0 {
 		for _, s := range m.byAge() {
@@ -362,11 +366,8 @@ func (m *model) publish(p *command.Publish) command.ResultCode {
 			}
 		}
 	}
-	if p.Flags&command.ToRetained != 0 && mm.Retain {
-		code = command.StaleEpoch
-		if p.Epoch == 0 || m.author(command.SessionKey{Tenant: p.Tenant, ClientID: mm.Publisher}, p.Epoch) {
-			code = m.retain(p.Tenant, mm)
-		}
+	if retain {
+		code = m.retain(p.Tenant, mm)
 	}
 	return code
 }

@@ -157,8 +157,8 @@ func TestRestoreBringsEverythingBack(t *testing.T) {
 		t.Errorf("originated: %+v", o)
 	}
 	dst.one(command.Duplicate, command.AppendPublish(nil, &command.Publish{Message: msg("t/o", "o", 1), Flags: command.ToInboxes, Origin: command.OriginKey{Shard: 3, Seq: 5, Low: 4}}))
-	kept, _, err := dst.s.Retained("", "t/r", "", 10)
-	if err != nil || len(kept) != 1 || string(kept[0].Msg.Payload) != "kept" {
+	kept, err := dst.s.Retained(state.RetainedQuery{Filter: "t/r", Limit: 10})
+	if err != nil || len(kept.Items) != 1 || string(kept.Items[0].Msg.Payload) != "kept" {
 		t.Errorf("retained: %v, %v", kept, err)
 	}
 	// What expired meanwhile is not delivered: its interval was a promise to its publisher.

@@ -9,36 +9,53 @@ import (
 	"github.com/flotilla-mqtt/flotilla/router"
 )
 
-// Retained lists retained messages of a tenant that match the filter, in the byte
-// order of topics, after a topic ("": from the start). Expired ones are left out.
-// more: there are others behind. The cost is that of the matches, not of the store.
-func (s *Shard) Retained(tenant, filter, after string, limit int) (items []RetainedInfo, more bool, err error) {
-	limit = max(1, limit)
+// RetainedQuery asks for retained messages of a tenant.
+type RetainedQuery struct {
+	Tenant, Filter string
+	After          string // topic behind which to begin, "": at the start
+	Limit          int    // most items of the page; 0 asks for none, only for RetainedPage.Horizon
+	// Horizon leaves out what the shard took after the page, or the question, that named it; 0: nothing.
+	Horizon uint64
+}
+
+// RetainedPage is the answer.
+type RetainedPage struct {
+	Items []RetainedInfo // in the byte order of topics
+	More  bool           // there are others behind
+	// Horizon is the first message id that the shard has not given yet: it tells what was stored before
+	// the read from what is stored after it.
+	Horizon uint64
+}
+
+// Retained lists retained messages that match the filter. Expired ones are left out. The cost is that of the
+// matches, not of the store.
+func (s *Shard) Retained(ask RetainedQuery) (RetainedPage, error) {
 	for range fetchAttempts {
-		q := retainedQuery{s: s, filter: filter, after: after, limit: limit}
+		q := retainedQuery{s: s, RetainedQuery: ask}
 		s.mu.RLock()
 		q.loads, q.writeBacks, q.store = s.loads, s.writeBacks, s.store
-		if t := s.tenants[tenant]; t != nil {
+		page := RetainedPage{Horizon: s.lastMsg + 1}
+		if t := s.tenants[ask.Tenant]; t != nil && ask.Limit > 0 {
 			q.collect(t.retained)
 		}
 		s.mu.RUnlock()
 		ok, err := q.readCold()
 		if err != nil {
-			return nil, false, err
+			return RetainedPage{}, err
 		}
 		if ok {
-			items, err := q.decode()
-			return items, q.more, err
+			page.More = q.more
+			page.Items, err = q.decode()
+			return page, err
 		}
 	}
-	return nil, false, ErrReloaded
+	return RetainedPage{}, ErrReloaded
 }
 
 // retainedQuery is one call of Retained on its way.
 type retainedQuery struct {
-	s             *Shard
-	filter, after string
-	limit         int
+	RetainedQuery
+	s *Shard
 
 	store             Store
 	loads, writeBacks uint64
@@ -56,19 +73,19 @@ type retainedHit struct {
 // collect gathers matching topics. It jumps over subtrees that cannot match: where
 // a literal level of the filter differs, the next topic to look at is known. It needs mu.
 func (q *retainedQuery) collect(list *ordered[*retained]) {
-	pos := q.after
+	pos := q.After
 	if pos != "" {
 		pos += "\x00" // the next possible topic
 	}
-	pos = max(pos, router.LiteralPrefix(q.filter))
+	pos = max(pos, router.LiteralPrefix(q.Filter))
 	for steps := true; steps; {
 		steps = false
 		list.ascend(func(r *retained) int { return strings.Compare(r.topic, pos) }, func(r *retained) bool {
 			q.looked++
-			if router.Matches(q.filter, []byte(r.topic)) {
+			if router.Matches(q.Filter, []byte(r.topic)) {
 				return q.take(r)
 			}
-			next, ok := nextCandidate(q.filter, r.topic)
+			next, ok := nextCandidate(q.Filter, r.topic)
 			if !ok {
 				return false
 			}
@@ -82,10 +99,10 @@ func (q *retainedQuery) collect(list *ordered[*retained]) {
 }
 
 func (q *retainedQuery) take(r *retained) bool {
-	if r.expiresAt != 0 && r.expiresAt <= q.s.clock {
+	if r.expiresAt != 0 && r.expiresAt <= q.s.clock || q.Horizon != 0 && r.id >= q.Horizon {
 		return true
 	}
-	if len(q.hits) >= q.limit {
+	if len(q.hits) >= q.Limit {
 		q.more = true
 		return false
 	}

@@ -19,15 +19,15 @@ func retainedTopics(t tester, s *state.Shard, filter string, page int) []string 
 	t.Helper()
 	var out []string
 	for after := ""; ; {
-		items, more, err := s.Retained("", filter, after, page)
+		got, err := s.Retained(state.RetainedQuery{Filter: filter, After: after, Limit: page})
 		if err != nil {
 			t.Fatalf("retained %s: %v", filter, err)
 		}
-		for _, it := range items {
+		for _, it := range got.Items {
 			after = string(it.Msg.Topic)
 			out = append(out, after)
 		}
-		if !more {
+		if !got.More {
 			return out
 		}
 	}
@@ -80,11 +80,11 @@ func TestRetainedRegister_I13(t *testing.T) {
 	r := newRig(t, state.Options{Settings: command.ShardSettings{RetainedMaxMessages: 2}})
 	read := func() string {
 		var out []string
-		items, _, err := r.s.Retained("", "#", "", 10)
+		page, err := r.s.Retained(state.RetainedQuery{Filter: "#", Limit: 10})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, it := range items {
+		for _, it := range page.Items {
 			out = append(out, fmt.Sprintf("%s=%s", it.Msg.Topic, it.Msg.Payload))
 		}
 		return strings.Join(out, " ")
@@ -146,5 +146,37 @@ func TestRetainedSearchDoesNotScan(t *testing.T) {
 	}
 	if looked := state.RetainedLooked(r.s, "", "site/+/device/7"); looked > 200*4 {
 		t.Fatalf("%d topics were looked at for 200 matches among 20,000", looked)
+	}
+}
+
+// A page as of a horizon leaves out what was stored behind it, a topic that had a message in front of it included.
+func TestRetainedHorizon_I14(t *testing.T) {
+	r := newRig(t, state.Options{})
+	r.one(command.OK, pub("a", "1", 1, retain))
+	r.one(command.OK, pub("b", "1", 1, retain))
+	at, err := r.s.Retained(state.RetainedQuery{Filter: "#"})
+	if err != nil || len(at.Items) > 0 {
+		t.Fatalf("%d items, %v", len(at.Items), err)
+	}
+	r.one(command.OK, pub("b", "2", 1, retain))
+	r.one(command.OK, pub("c", "2", 1, retain))
+	for _, restart := range []func(){func() {}, r.restart, r.writeBack, r.restart} {
+		restart()
+		for horizon, want := range map[uint64]string{at.Horizon: "a", 0: "a b c"} {
+			page, err := r.s.Retained(state.RetainedQuery{Filter: "#", Limit: 10, Horizon: horizon})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var topics []string
+			for i := range page.Items {
+				topics = append(topics, string(page.Items[i].Msg.Topic))
+			}
+			if got := strings.Join(topics, " "); got != want {
+				t.Errorf("as of %d: %q, want %q", horizon, got, want)
+			}
+			if page.Horizon <= at.Horizon {
+				t.Errorf("horizon %d, was %d two messages ago", page.Horizon, at.Horizon)
+			}
+		}
 	}
 }

@@ -84,7 +84,7 @@ func (cl *Cluster) route(tenant string, m *command.Message) bool {
 		if k := (retainedKey{tenant, string(m.Topic)}); len(m.Payload) == 0 {
 			delete(cl.retained, k)
 		} else {
-			cl.retained[k] = stored
+			cl.retained[k] = retained{stored, cl.published}
 		}
 	}
 	for _, s := range cl.sessions {

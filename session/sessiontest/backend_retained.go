@@ -10,29 +10,58 @@ import (
 	"github.com/flotilla-mqtt/flotilla/session"
 )
 
-// Retained implements session.Retained.
-func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit int) ([]command.Message, string, error) {
-	check(limit > 0, "retained with limit %d", limit)
+// retained is a message, and the number of its publish.
+type retained struct {
+	command.Message
+	id int
+}
+
+// Horizon implements session.Retained: the store is one shard.
+func (n *Node) Horizon(ctx context.Context, _ string, filters []string) (session.Horizon, error) {
+	check(len(filters) > 0, "a horizon of nothing")
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
 	if n.cl.failRead() {
-		return nil, "", session.ErrUnavailable
+		return nil, session.ErrUnavailable
+	}
+	return session.Horizon{0: uint64(n.cl.published) + 1}, ctx.Err()
+}
+
+// Retained implements session.Retained.
+func (n *Node) Retained(ctx context.Context, q session.RetainedQuery) (session.RetainedPage, error) {
+	check(q.Limit > 0, "retained with limit %d", q.Limit)
+	n.cl.passGate(ctx, &n.cl.readGate)
+	page, err := n.readRetained(&q)
+	n.cl.passGate(ctx, &n.cl.pageGate)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return page, err
+}
+
+func (n *Node) readRetained(q *session.RetainedQuery) (session.RetainedPage, error) {
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.cl.failRead() {
+		return session.RetainedPage{}, session.ErrUnavailable
+	}
+	page := session.RetainedPage{Horizon: q.Horizon}
+	if page.Horizon == nil {
+		page.Horizon = session.Horizon{0: uint64(n.cl.published) + 1}
 	}
 	var topics []string
-	for k := range n.cl.retained {
-		if k.tenant == tenant && k.topic > after && router.Matches(filter, []byte(k.topic)) {
+	for k, m := range n.cl.retained {
+		if k.tenant == q.Tenant && k.topic > q.After && router.Matches(q.Filter, []byte(k.topic)) && uint64(m.id) < page.Horizon[0] {
 			topics = append(topics, k.topic)
 		}
 	}
 	slices.Sort(topics)
-	next := ""
-	if len(topics) > limit {
-		topics = topics[:limit]
-		next = topics[limit-1]
+	if len(topics) > q.Limit {
+		topics = topics[:q.Limit]
+		page.Next = topics[q.Limit-1]
 	}
-	var out []command.Message
 	for _, t := range topics {
-		m := n.cl.retained[retainedKey{tenant, t}]
+		m := n.cl.retained[retainedKey{q.Tenant, t}].Message
 		if m.HasExpiry {
 			left := int64(m.Expiry) - (time.Now().UnixMilli()-m.PublishedAt)/1000
 			if left <= 0 {
@@ -40,23 +69,15 @@ func (n *Node) Retained(ctx context.Context, tenant, filter, after string, limit
 			}
 			m.Expiry = uint32(left)
 		}
-		out = append(out, m)
+		page.Msgs = append(page.Msgs, m)
 	}
-	return out, next, ctx.Err()
+	return page, nil
 }
 
 // Replay implements session.Inbox.
 func (n *Node) Replay(ctx context.Context, ref command.SessionRef, page session.ReplayPage) error {
 	cl := n.cl
-	cl.mu.Lock()
-	gate := cl.gate
-	cl.mu.Unlock()
-	if gate != nil {
-		select {
-		case <-gate:
-		case <-ctx.Done():
-		}
-	}
+	cl.passGate(ctx, &cl.gate)
 	if err := n.ready(ctx); err != nil {
 		return err
 	}

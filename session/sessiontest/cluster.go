@@ -2,6 +2,7 @@ package sessiontest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -20,9 +21,9 @@ import (
 // fail, or block.
 type Cluster struct {
 	mu       sync.Mutex
-	nodes    []*Node                         // guarded by mu, as the rest
-	sessions map[command.SessionKey]*state   //
-	retained map[retainedKey]command.Message //
+	nodes    []*Node                       // guarded by mu, as the rest
+	sessions map[command.SessionKey]*state //
+	retained map[retainedKey]retained
 	shares   map[shareKey]*share
 	epoch    uint64
 	closed   bool
@@ -36,6 +37,8 @@ type Cluster struct {
 	replays   int
 	misfits   int
 	gate      chan struct{} // what Replay waits for
+	readGate  chan struct{} // what Retained waits for
+	pageGate  chan struct{} // what its answer waits for
 }
 
 // Faults change how the cluster answers.
@@ -107,7 +110,7 @@ type entry struct {
 
 // New returns an empty cluster.
 func New() *Cluster {
-	return &Cluster{sessions: make(map[command.SessionKey]*state), retained: make(map[retainedKey]command.Message),
+	return &Cluster{sessions: make(map[command.SessionKey]*state), retained: make(map[retainedKey]retained),
 		shares: make(map[shareKey]*share)}
 }
 
@@ -267,16 +270,37 @@ func (cl *Cluster) Fetches() int {
 
 // HoldReplays lets pages of Replay wait in front of their effect until the
 // returned function is called.
-func (cl *Cluster) HoldReplays() (release func()) {
+func (cl *Cluster) HoldReplays() (release func()) { return cl.hold(&cl.gate) }
+
+// HoldReads lets reads of retained messages wait until the returned function is called.
+func (cl *Cluster) HoldReads() (release func()) { return cl.hold(&cl.readGate) }
+
+// HoldPages lets retained messages that were read wait until the returned function is called.
+func (cl *Cluster) HoldPages() (release func()) { return cl.hold(&cl.pageGate) }
+
+func (cl *Cluster) hold(at *chan struct{}) (release func()) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	gate := make(chan struct{})
-	cl.gate = gate
+	*at = gate
 	return func() {
 		cl.mu.Lock()
 		defer cl.mu.Unlock()
-		cl.gate = nil
+		*at = nil
 		close(gate)
+	}
+}
+
+// passGate waits while a gate is held.
+func (cl *Cluster) passGate(ctx context.Context, at *chan struct{}) {
+	cl.mu.Lock()
+	gate := *at
+	cl.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
 	}
 }
 
