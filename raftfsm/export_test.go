@@ -24,6 +24,16 @@ func NewSerialTransport(l raft.StreamLayer) raft.Transport {
 	return newSerialTransport(networkConfig(l, time.Second, newHCLogger(zap.NewNop())))
 }
 
+// NewCarryingTransport makes one whose heartbeats name an entry.
+func NewCarryingTransport(l raft.StreamLayer, index, term uint64) raft.Transport {
+	t := newSerialTransport(networkConfig(l, time.Second, newHCLogger(zap.NewNop())))
+	t.carry = func(_ raft.ServerID, req *raft.AppendEntriesRequest) bool {
+		req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = index, term, index
+		return true
+	}
+	return t
+}
+
 // Configs returns the configurations of a group's transport and raft.
 func Configs(heartbeat time.Duration) (*raft.NetworkTransportConfig, *raft.Config) {
 	lg := newHCLogger(zap.NewNop())

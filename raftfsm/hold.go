@@ -32,7 +32,7 @@ func (g *Group) hold(id raft.ServerID, term uint64, send func() error) error {
 	}
 }
 
-// isHeartbeat says whether req is one of raft's heartbeats, which carry nothing but the term. Their
+// isHeartbeat says whether req is one of raft's heartbeats, which come with nothing but the term. Their
 // failures must be seen: the lease of the leader is made of them.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 	return len(req.Entries) == 0 && req.PrevLogEntry == 0 && req.LeaderCommitIndex == 0

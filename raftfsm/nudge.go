@@ -1,11 +1,16 @@
 package raftfsm
 
+import "github.com/hashicorp/raft"
+
 // announce tells followers a commit index that nothing else will carry soon. raft sends the commit
 // index with the next entries, or after up to twice its CommitTimeout when there are none; a gateway
 // that delivers from a follower's state would wait that long for the last message of a burst. So a
 // leader whose last entry is committed sends each follower that has it one AppendEntries without
 // entries: {Term T, PrevLogEntry N, PrevLogTerm, LeaderCommitIndex N}. Under load there is always a
 // newer entry, and no nudge is sent.
+//
+// A nudge is sent once. Heartbeats say the same again (carry), for whoever missed it or has started
+// anew: a replica does not know after a restart what of its log is committed.
 func (p *peers) announce() {
 	g := p.g
 	if g.leadTerm.Load() == 0 {
@@ -23,4 +28,36 @@ func (p *peers) announce() {
 			p.kickLocked(q)
 		}
 	}
+}
+
+// carry puts the commit index into a heartbeat to a follower that is known to have all entries.
+func (p *peers) carry(id raft.ServerID, req *raft.AppendEntriesRequest) bool {
+	g := p.g
+	if g.leadTerm.Load() != req.Term || g.noNudge.Load() {
+		return false
+	}
+	r := g.raft()
+	commit := r.CommitIndex()
+	if commit == 0 || commit != r.LastIndex() {
+		return false
+	}
+	p.mu.Lock()
+	q := p.known[id]
+	has, tail := p.term == req.Term && q != nil && q.match >= commit, p.tail
+	p.mu.Unlock()
+	if !has {
+		return false
+	}
+	if tail.index != commit {
+		var ok bool
+		if tail.term, ok = g.termAt(commit); !ok {
+			return false
+		}
+		tail.index = commit
+		p.mu.Lock()
+		p.tail = tail
+		p.mu.Unlock()
+	}
+	req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = tail.index, tail.term, tail.index
+	return true
 }

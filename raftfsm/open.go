@@ -110,7 +110,7 @@ func (g *Group) startRaft() error {
 	g.layer = newGatedLayer(g.cfg.Layer, g.h.cfg.NodeID, 2*g.cfg.Heartbeat)
 	g.h.fst.register(g.layer)
 	g.trans = newSerialTransport(networkConfig(g.layer, rpcTimeout(g.cfg.Heartbeat), lg))
-	g.trans.replied, g.trans.hold = g.peers.replied, g.hold
+	g.trans.replied, g.trans.hold, g.trans.carry = g.peers.replied, g.hold, g.peers.carry
 	if g.cfg.Alone {
 		g.trans.openInbox()
 	}
@@ -212,7 +212,9 @@ func raftConfig(self string, cfg GroupConfig, notify chan<- bool, lg hclog.Logge
 	// A leader without a majority steps down before a follower may be elected, and its heartbeats
 	// wait behind fsyncs (guard G1), so the lease is not much shorter than the timeout.
 	c.LeaderLeaseTimeout = cfg.Heartbeat * 3 / 4
-	c.CommitTimeout = min(max(cfg.Heartbeat/10, 5*time.Millisecond), 100*time.Millisecond)
+	// What an idle leader has to tell goes with the nudge and with its heartbeats (nudge.go): a
+	// message of raft's own for the same, as often as heartbeats, was half of an idle cluster's CPU.
+	c.CommitTimeout = cfg.Heartbeat
 	c.MaxAppendEntries = maxAppendEntries
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false

@@ -19,7 +19,8 @@ type peers struct {
 	closed  bool
 	term    uint64 // of the knowledge below
 	known   map[raft.ServerID]*peer
-	round   uint64 // of confirmations asked for
+	tail    struct{ index, term uint64 } // a committed entry, which heartbeats name
+	round   uint64                       // of confirmations asked for
 	readers []*reader
 	wg      sync.WaitGroup // couriers
 }

@@ -28,6 +28,8 @@ type serialTransport struct {
 	*raft.NetworkTransport
 	// replied is told of each answered AppendEntries of raft's.
 	replied func(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse)
+	// carry makes a heartbeat tell a commit index; false if it has none to tell. nil: none does.
+	carry func(id raft.ServerID, req *raft.AppendEntriesRequest) bool
 	// hold repeats a message until it is worth reporting that it failed. nil: each failure is.
 	hold func(id raft.ServerID, term uint64, send func() error) error
 	// inbox replaces the transport's own stream of requests, so that this replica can send itself one. nil: none.
@@ -94,15 +96,33 @@ func (t *serialTransport) AppendEntries(id raft.ServerID, target raft.ServerAddr
 	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	send := func() error { return t.NetworkTransport.AppendEntries(id, target, req, resp) }
 	var err error
-	if t.hold != nil && !isHeartbeat(req) {
+	switch {
+	case isHeartbeat(req):
+		req, err = t.heartbeat(id, target, req, resp)
+	case t.hold != nil:
 		err = t.hold(id, req.Term, send)
-	} else {
+	default:
 		err = send()
 	}
 	if err == nil && t.replied != nil {
 		t.replied(id, req, resp)
 	}
 	return err
+}
+
+// heartbeat sends a heartbeat, with a commit index if there is one to tell, and returns what was
+// answered. A follower that lacks the entry refuses it, which raft would take for a leadership that
+// has ended: it gets the heartbeat as raft made it.
+func (t *serialTransport) heartbeat(id raft.ServerID, target raft.ServerAddress,
+	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (*raft.AppendEntriesRequest, error) {
+	if told := *req; t.carry != nil && t.carry(id, &told) {
+		err := t.NetworkTransport.AppendEntries(id, target, &told, resp)
+		if err != nil || resp.Success || resp.Term != req.Term {
+			return &told, err
+		}
+		*resp = raft.AppendEntriesResponse{}
+	}
+	return req, t.NetworkTransport.AppendEntries(id, target, req, resp)
 }
 
 // InstallSnapshot implements raft.Transport. A snapshot is a stream, which cannot be sent again: a
