@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -110,8 +112,13 @@ func (p *Proxy) ruleOf(source string) Rule {
 func (p *Proxy) accept() {
 	for {
 		in, err := p.l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // no descriptor, say: a proxy that ended for it would be a partition that nobody heals
+			fmt.Fprintf(os.Stderr, "proxy for %s: %v\n", p.target, err)
+			time.Sleep(10 * time.Millisecond)
+			continue
 		}
 		p.wg.Go(func() { p.connect(in) })
 	}
