@@ -99,9 +99,9 @@ func (c *Conn) handle(p mqtt.Packet) bool {
 	case *mqtt.Pingreq:
 		return c.reply(&mqtt.Pingresp{})
 	case *mqtt.Subscribe:
-		return c.onSubscribe(p)
+		return c.aside(func() bool { return c.onSubscribe(p) })
 	case *mqtt.Unsubscribe:
-		return c.onUnsubscribe(p)
+		return c.aside(func() bool { return c.onUnsubscribe(p) })
 	case *mqtt.Disconnect:
 		return c.onDisconnect(p)
 	case *mqtt.Auth:

@@ -221,9 +221,12 @@ func (c *Conn) pagedLocked(r *replay) {
 		return
 	}
 	// The next replay gets its turn: none waits for the longest.
-	c.replays = append(c.replays[:i], c.replays[i+1:]...)
+	c.replays = slices.Delete(c.replays, i, i+1)
 	if r.next != "" {
 		c.replays = append(c.replays, r)
+	}
+	if len(c.replays) == 0 {
+		c.replays = nil // most connections never have one again
 	}
 }
 
