@@ -97,6 +97,7 @@ func benchFlags(def bench.Config, publishers, subscribers, topics int) []cli.Fla
 		&cli.StringFlag{Name: "drain", Value: "5s", Usage: "wait for the rest until nothing came for this `TIME`"},
 		&cli.BoolFlag{Name: "durable", Usage: "sessions that outlive their connections"},
 		&cli.StringFlag{Name: "keep-alive", Value: "30s", Usage: "keep-alive `TIME` of all connections"},
+		&cli.IntFlag{Name: "connecting", Value: def.Connecting, Usage: "open `N` connections at a time (connect and idle)"},
 		&cli.IntFlag{Name: "sources", Usage: "connect from `N` addresses, 127.0.0.2 on; 0 leaves it to the system"},
 		&cli.BoolFlag{Name: "retain", Usage: "set the retain flag"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "`FORMAT`: text or json"},
@@ -160,7 +161,7 @@ func (a *app) benchConfig(c *cli.Context) (bench.Config, error) {
 	}
 	cfg.Publishers, cfg.Subscribers, cfg.Topics = c.Int("publishers"), c.Int("subscribers"), c.Int("topics")
 	cfg.Size, cfg.Window, cfg.Count = c.Int("size"), c.Int("window"), c.Uint64("count")
-	cfg.Sources = c.Int("sources")
+	cfg.Sources, cfg.Connecting = c.Int("sources"), c.Int("connecting")
 	if n := c.Int("receive-maximum"); n < 0 || n > 65535 {
 		return cfg, usagef("--receive-maximum %d: use 0 to 65535", n)
 	}

@@ -105,8 +105,8 @@ run_shapes() { # BROKER
 		rate500) measure "$1" rate500 pubsub --qos 1 $eight --durable --rate 500/s ;;
 		fanout) measure "$1" fanout pubsub --qos 1 --publishers 1 --subscribers 100 --topics 1 --window 64 --durable ;;
 		share) [ "$version" = 5 ] && measure "$1" share share --qos 1 --publishers 8 --subscribers 8 --window 64 --durable ;;
-		connect) measure "$1" connect connect --subscribers 9000 ;;
-		durable) measure "$1" durable connect --subscribers 9000 --durable ;;
+		connect) measure "$1" connect connect --subscribers 9000 --connecting 512 ;;
+		durable) measure "$1" durable connect --subscribers 9000 --connecting 512 --durable ;;
 		esac || true
 	done
 }

@@ -47,6 +47,8 @@ type Config struct {
 	ReceiveMaximum uint16
 	// KeepAlive of all connections.
 	KeepAlive time.Duration
+	// Connecting is how many connections of Connect and Idle are opened at a time.
+	Connecting int
 	// Sources spreads connections over that many addresses of the loopback network,
 	// from 127.0.0.2 on: the ports of one address end at 28,000. 0: the system's choice.
 	Sources int
@@ -70,7 +72,7 @@ func DefaultConfig() Config {
 	return Config{
 		URLs: []string{"mqtt://127.0.0.1:1883"}, Publishers: 1, Subscribers: 1, Topics: 1,
 		Size: 256, Window: 100, Duration: 10 * time.Second, Drain: 5 * time.Second, Version: mqtt.V5,
-		KeepAlive: 30 * time.Second,
+		KeepAlive: 30 * time.Second, Connecting: connecting,
 	}
 }
 
@@ -86,7 +88,7 @@ func (c *Config) Validate() error {
 	for _, n := range []struct {
 		name   string
 		v, low int
-	}{{"publishers", c.Publishers, 0}, {"subscribers", c.Subscribers, 0}, {"topics", c.Topics, 1}} {
+	}{{"publishers", c.Publishers, 0}, {"subscribers", c.Subscribers, 0}, {"topics", c.Topics, 1}, {"connecting", c.Connecting, 1}} {
 		if n.v < n.low || n.v > maxClients {
 			bad("--%s is %d: it must be %d to %d", n.name, n.v, n.low, maxClients)
 		}

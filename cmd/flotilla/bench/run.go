@@ -10,13 +10,13 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// connecting is how many connections are opened at a time.
+// connecting is how many connections are opened or closed at a time, unless a plan says otherwise.
 const connecting = 64
 
 // openAll calls open for each subscriber, some at a time and at the rate of the plan, and returns when all calls have. tell is called
 // now and then with how many were begun.
 func (p *plan) openAll(ctx context.Context, open func(ctx context.Context, index int), tell func(tried int, began time.Time)) {
-	slots := make(chan struct{}, connecting) // as many as connect at a time
+	slots := make(chan struct{}, p.Connecting)
 	var wg sync.WaitGroup
 	at := pace{began: time.Now(), rate: float64(p.Rate)}
 	for i := 0; i < p.Subscribers && ctx.Err() == nil; {
