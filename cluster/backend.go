@@ -102,9 +102,12 @@ func (n *Node) Connect(ctx context.Context, req session.ConnectRequest) (session
 		Replays: pendingReplays(res.Subs, res.Replays),
 	}
 	n.sharers.note(at.Ref, res.Subs)
+	if res.Gate != 0 {
+		n.waitWill(ctx, shard, res.Gate)
+	}
 	if res.Present && len(res.Subs) > 0 {
 		// I10: what the session holds is routable before CONNACK.
-		if err := n.effective(ctx, shard, index, res.Gate); err != nil {
+		if err := n.effective(ctx, shard, index, 0); err != nil {
 			n.Disconnect(at.Ref, session.DisconnectInfo{Reason: command.DisconnectLost})
 			return session.Attached{}, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
@@ -166,6 +167,23 @@ func (n *Node) effective(ctx context.Context, shard uint32, index, gate uint64) 
 		}
 		if err := sleep(ctx, laneRetry); err != nil {
 			return fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		}
+	}
+}
+
+// willTimeout bounds how long a CONNACK waits for the will of an earlier connection: a shard without a majority must not
+// keep the clients of others away.
+const willTimeout = 2 * time.Second
+
+// waitWill returns when a will of an earlier connection of a client has reached its topic's shard and its subscribers. What the
+// client publishes after its CONNACK comes behind it: "offline" of the last connection, "online" of this one.
+func (n *Node) waitWill(ctx context.Context, shard uint32, seq uint64) {
+	ctx, cancel := context.WithTimeout(ctx, willTimeout)
+	defer cancel()
+	for {
+		_, err := n.askLeader(ctx, shard, queryWill, putUint(putUint(nil, uint64(shard)), seq))
+		if err == nil || sleep(ctx, laneRetry) != nil {
+			return
 		}
 	}
 }

@@ -21,6 +21,7 @@ const (
 	queryStatus    byte = 4
 	queryLeave     byte = 5
 	queryShares    byte = 6
+	queryWill      byte = 7
 	queryMember    byte = 16
 	queryGroup     byte = 17
 	queryTransfer  byte = 18
@@ -226,6 +227,13 @@ func (n *Node) answer(ctx context.Context, q byte, d *dec) ([]byte, error) {
 			return nil, ErrNoLeader
 		}
 		return nil, l.effective(ctx, index, gate)
+	case queryWill:
+		shard, seq := uint32(d.uint()), d.uint()
+		l := n.leading(shard)
+		if d.err() != nil || l == nil {
+			return nil, ErrNoLeader
+		}
+		return nil, l.origins.waitOne(ctx, seq)
 	case queryRetained:
 		return n.answerRetained(ctx, d)
 	case queryShares:

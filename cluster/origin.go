@@ -102,9 +102,10 @@ const (
 	originClosed   // the machine has forgotten it
 )
 
-// originWaiter waits until all gated commands up to seq are confirmed.
+// originWaiter waits until all gated commands up to seq are confirmed, or the one with that sequence.
 type originWaiter struct {
 	seq  uint64
+	one  bool
 	done chan error
 }
 

@@ -304,6 +304,46 @@ func TestOriginPump_I2_I4(t *testing.T) {
 	}
 }
 
+// TestOriginWaitOne: a CONNACK waits for the will of its client alone, not for what the shard originated before or after it, by
+// this leader or the next one, whether it is under way or long done.
+func TestOriginWaitOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		targets := newOriginTargets()
+		node := newOriginNode(ctx, "n1", 1, targets, &wg)
+		src := new(originList)
+		src.add("b", true)
+		will := src.add("a", false)
+		src.add("b", true)
+		p := newOriginPump(9, src, node, src.tell(rand.New(rand.NewPCG(1, 6))))
+		short, end := context.WithTimeout(ctx, time.Second)
+		if err := p.waitOne(short, will); err == nil {
+			t.Error("nothing was sent, and it is there")
+		}
+		end()
+		pctx, stop := context.WithCancel(ctx)
+		wg.Go(func() { p.run(pctx) })
+		start := time.Now()
+		if err := p.waitOne(ctx, will); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took >= 50*time.Millisecond {
+			t.Errorf("it waited %v: the routes of a gated command take 50 ms", took)
+		}
+		if targets["a"].first == nil {
+			t.Error("it was not there")
+		}
+		time.Sleep(10 * time.Second)
+		if err := p.waitOne(ctx, will); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		cancel()
+		wg.Wait()
+	})
+}
+
 // TestOriginGate_I5: a SUBACK waits for the gated commands up to its own, by this
 // leader or the next one, whether they are sent, confirmed or long done.
 func TestOriginGate_I5(t *testing.T) {

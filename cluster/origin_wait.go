@@ -5,15 +5,24 @@ import (
 	"slices"
 )
 
-// Who waits for a pump: a SUBACK, until the gated commands that its session caused are confirmed.
+// Who waits for a pump: a SUBACK, until the gated commands that its session caused are confirmed; a CONNACK, until the will of an
+// earlier connection is.
 
 // wait returns when every gated command up to seq is confirmed: this is what a
 // SUBACK waits for beside the gate of its own shard.
 func (p *originPump) wait(ctx context.Context, seq uint64) error {
-	if p.mach.OriginLow() > seq {
+	return p.await(ctx, originWaiter{seq: seq, done: make(chan error, 1)})
+}
+
+// waitOne returns when the one with this sequence is confirmed, or dropped.
+func (p *originPump) waitOne(ctx context.Context, seq uint64) error {
+	return p.await(ctx, originWaiter{seq: seq, one: true, done: make(chan error, 1)})
+}
+
+func (p *originPump) await(ctx context.Context, w originWaiter) error {
+	if p.mach.OriginLow() > w.seq {
 		return nil
 	}
-	w := originWaiter{seq: seq, done: make(chan error, 1)}
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()
@@ -46,7 +55,7 @@ func (p *originPump) readyLocked() (ready []originWaiter) {
 	}
 	rest := p.waiters[:0]
 	for _, w := range p.waiters {
-		if w.seq <= p.read && (len(p.gated) == 0 || p.gated[0] > w.seq) {
+		if p.doneLocked(w) {
 			ready = append(ready, w)
 		} else {
 			rest = append(rest, w)
@@ -54,6 +63,17 @@ func (p *originPump) readyLocked() (ready []originWaiter) {
 	}
 	p.waiters = rest
 	return ready
+}
+
+func (p *originPump) doneLocked(w originWaiter) bool {
+	switch {
+	case w.seq > p.read:
+		return false
+	case w.one:
+		i, ok := p.findLocked(w.seq)
+		return !ok || p.items[i].state >= originConfirmed
+	}
+	return len(p.gated) == 0 || p.gated[0] > w.seq
 }
 
 func release(ready []originWaiter, err error) {

@@ -80,7 +80,8 @@ type Result struct {
 	// and ShareMember.
 	Index uint64
 	// Gate is the origin sequence that must be confirmed before the command is
-	// answered, 0 for none. Of Subscribe.
+	// answered, 0 for none. Of Subscribe: the last join of a share, and the joins
+	// before it. Of Connect: the last will of the client that is on its way.
 	Gate uint64
 	// Of Subscribe and Unsubscribe: an MQTT reason code per filter.
 	Codes   []byte

@@ -207,6 +207,11 @@ func (m *model) connect(c *command.Connect) command.Result {
 	}
 	s.dupTo = s.sentTo
 	r.Epoch, r.ExpiryS = s.epoch, s.expiryS
+	for _, o := range m.origins {
+		if o.will && o.key == s.key {
+			r.Gate = o.seq
+		}
+	}
 	return r
 }
 

@@ -30,6 +30,8 @@ type originList struct {
 	live int
 	// expiry is at or below the earliest expiry of any of them, 0 for none.
 	expiry int64
+	// wills has the last will of each client among them.
+	wills map[command.SessionKey]uint64
 }
 
 // originate makes a message of a session one of the shard.
@@ -72,6 +74,12 @@ func (s *Shard) fireWill(ss *session) {
 func (l *originList) add(o *originated) {
 	l.list = append(l.list, o)
 	l.live++
+	if o.will {
+		if l.wills == nil {
+			l.wills = make(map[command.SessionKey]uint64)
+		}
+		l.wills[o.key] = o.seq
+	}
 	if e := o.expiresAt(); e != 0 && (l.expiry == 0 || e < l.expiry) {
 		l.expiry = e
 	}
@@ -118,6 +126,9 @@ func (s *Shard) dropOrigin(o *originated) {
 	}
 	if o.msg != nil {
 		s.release(o.msg)
+	}
+	if s.origins.wills[o.key] == o.seq {
+		delete(s.origins.wills, o.key)
 	}
 	o.msg, o.cmd, o.done = nil, nil, true
 	s.origins.live--
