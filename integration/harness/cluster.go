@@ -35,7 +35,8 @@ type Cluster struct {
 	// Dir holds a data directory and a log per node.
 	Dir string
 
-	made int // nodes that there ever were: ids are not used again
+	diallers diallers
+	made     int // nodes that there ever were: ids are not used again
 }
 
 // New prepares a cluster and starts nothing. The cleanup of the test kills what runs, and keeps the logs if the test failed.
@@ -49,6 +50,7 @@ func New(tb testing.TB, o Options) *Cluster {
 		tb.Fatal(err)
 	}
 	c := &Cluster{Dir: dir}
+	c.diallers.pids = c.pids
 	tb.Cleanup(func() { c.cleanup(tb) })
 	for i := range o.Nodes {
 		c.Nodes = append(c.Nodes, c.newNode(tb, i, o))
@@ -57,7 +59,7 @@ func New(tb testing.TB, o Options) *Cluster {
 	for _, n := range c.Nodes {
 		addr := n.cluster
 		if o.Proxied {
-			p, err := NewProxy(addr, c.sourceOf)
+			p, err := NewProxy(addr, c.diallers.of)
 			if err != nil {
 				tb.Fatal(err)
 			}

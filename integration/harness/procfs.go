@@ -6,59 +6,111 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 )
 
-// sourceOf names the node that dialled a proxied connection. All nodes dial from loopback, so the socket's inode is looked
-// up in /proc: the kernel's table gives the inode of the local port, and each process lists the inodes that it holds.
-func (c *Cluster) sourceOf(conn net.Conn) string {
+// diallers tells which process dialled a connection. All nodes dial from loopback, so the socket is looked up in /proc: each
+// process lists the inodes of its sockets, and the kernel's table gives the local port of an inode. One reading answers all who
+// asked before it began: when each read for itself, a table of thousands of dead sockets was read thousands of times, nodes
+// gave up and dialled again, and the table grew until the test had no descriptor left.
+type diallers struct {
+	pids func() map[int]string // by process id: what to call it
+
+	mu      sync.Mutex
+	next    *dialReading // guarded by mu: for those who ask now
+	running bool         // guarded by mu: a goroutine reads
+}
+
+type dialReading struct {
+	done   chan struct{}
+	byPort map[int]string
+}
+
+// of names the process that dialled conn, "" if it is gone or not one of ours.
+func (d *diallers) of(conn net.Conn) string {
 	addr, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return ""
 	}
-	inode := socketInode(addr.Port)
-	if inode == "" {
-		return ""
+	d.mu.Lock()
+	if d.next == nil {
+		d.next = &dialReading{done: make(chan struct{})}
 	}
-	for _, n := range c.Nodes {
-		if pid := n.Pid(); pid != 0 && holdsSocket(pid, inode) {
-			return n.ID
-		}
+	r := d.next
+	if !d.running {
+		d.running = true
+		go d.run()
 	}
-	return ""
+	d.mu.Unlock()
+	<-r.done
+	return r.byPort[addr.Port]
 }
 
-// socketInode finds the socket that is bound to this local port of 127.0.0.1 and is not the proxy's own side.
-func socketInode(port int) string {
+// run reads until nobody asks any more.
+func (d *diallers) run() {
+	for {
+		d.mu.Lock()
+		r := d.next
+		d.next = nil
+		d.running = r != nil
+		d.mu.Unlock()
+		if r == nil {
+			return
+		}
+		r.byPort = socketPorts(socketInodes(d.pids()))
+		close(r.done)
+	}
+}
+
+// pids are the processes of the nodes that run.
+func (c *Cluster) pids() map[int]string {
+	pids := map[int]string{}
+	for _, n := range c.Nodes {
+		if pid := n.Pid(); pid != 0 {
+			pids[pid] = n.ID
+		}
+	}
+	return pids
+}
+
+// socketInodes are the sockets of processes, with the names of those.
+func socketInodes(pids map[int]string) map[string]string {
+	owner := map[string]string{}
+	for pid, name := range pids {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		entries, _ := os.ReadDir(dir) // none, if the process has ended
+		for _, e := range entries {
+			target, _ := os.Readlink(filepath.Join(dir, e.Name()))
+			if inode, ok := strings.CutPrefix(target, "socket:["); ok {
+				owner[strings.TrimSuffix(inode, "]")] = name
+			}
+		}
+	}
+	return owner
+}
+
+// socketPorts are the ports of 127.0.0.1 that those sockets are bound to.
+func socketPorts(owner map[string]string) map[int]string {
+	byPort := map[int]string{}
 	f, err := os.Open("/proc/net/tcp")
 	if err != nil {
-		return ""
+		return byPort
 	}
 	defer f.Close()
-	local := fmt.Sprintf("0100007F:%04X", port)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
+	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[1] == local && fields[9] != "0" {
-			return fields[9]
+		if len(fields) <= 9 || owner[fields[9]] == "" {
+			continue
+		}
+		if hex, ok := strings.CutPrefix(fields[1], "0100007F:"); ok {
+			if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
+				byPort[int(port)] = owner[fields[9]]
+			}
 		}
 	}
-	return ""
-}
-
-func holdsSocket(pid int, inode string) bool {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return false
-	}
-	want := "socket:[" + inode + "]"
-	for _, e := range entries {
-		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && target == want {
-			return true
-		}
-	}
-	return false
+	return byPort
 }
 
 // stopped tells whether every thread of a process is in state T.
