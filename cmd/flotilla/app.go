@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/mattn/go-isatty"
@@ -82,6 +83,9 @@ func newApp(in io.Reader, out, errOut io.Writer) *app {
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {
 				return a.printVersion(c)
+			}
+			if c.Args().First() == "help" { // what people try first
+				return a.cli.RunContext(c.Context, slices.Concat([]string{"flotilla"}, c.Args().Tail(), []string{"--help"}))
 			}
 			if c.NArg() > 0 {
 				return unknownCommand("flotilla", c.Args().First(), a.cli.Commands)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -254,7 +255,11 @@ func (a *app) createToken(ctx context.Context, ad *admin) error {
 	if err != nil {
 		return usagef("--ttl: %w", err)
 	}
-	raw, err := ad.api.Raw(ctx, http.MethodPost, client.PathJoinTokens, nil, client.NewJoinToken{TTLSeconds: int64(ttl / time.Second), Uses: uint32(ad.c.Uint("uses"))})
+	uses := ad.c.Uint("uses")
+	if uses < 1 || uses > math.MaxUint32 {
+		return usagef("--uses %d: at least one node must be able to join with a token", uses)
+	}
+	raw, err := ad.api.Raw(ctx, http.MethodPost, client.PathJoinTokens, nil, client.NewJoinToken{TTLSeconds: int64(ttl / time.Second), Uses: uint32(uses)})
 	if err != nil {
 		return err
 	}

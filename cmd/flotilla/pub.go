@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/mqttc"
+	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -85,6 +86,9 @@ func (a *app) pubMessage(c *cli.Context, v mqtt.Version) (mqtt.Publish, func() (
 	}
 	if c.String("topic") == "" {
 		return msg, nil, &codedError{code: exitUsage, err: errors.New("pub needs a topic: -t TOPIC"), usage: "flotilla pub"}
+	}
+	if err := router.CheckTopic([]byte(c.String("topic")), 0, 0); err != nil {
+		return msg, nil, usagef("-t %q: %w", c.String("topic"), err)
 	}
 	alias, list, err := topicAlias(c.StringSlice("property"))
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/config"
 	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/mqttc"
+	"github.com/flotilla-mqtt/flotilla/router"
 	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
 )
 
@@ -108,6 +109,9 @@ func (a *app) newSub(c *cli.Context) (s *subRun, patience time.Duration, err err
 		return nil, 0, usagef("--output %s: use text or json", s.format)
 	}
 	for _, f := range c.StringSlice("topic") {
+		if err := router.CheckFilter(f, 0, 0); err != nil { // the broker may have lower limits
+			return nil, 0, usagef("-t %q: %w", f, err)
+		}
 		sf := mqtt.SubscribeFilter{Filter: f, QoS: qos}
 		if c.Bool("no-retained") {
 			sf.RetainHandling = 2
