@@ -63,7 +63,7 @@ func (s *Shard) applyConnect(c *command.Connect) command.Result {
 
 // attached is the answer to a connect.
 func (s *Shard) attached(ss *session, present bool, prev command.Owner) command.Result {
-	r := command.Result{Code: command.OK, Epoch: ss.epoch, Present: present, ExpiryS: ss.expiryS, Prev: prev, Gate: s.origins.wills[ss.key]}
+	r := command.Result{Code: command.OK, Epoch: ss.epoch, Present: present, ExpiryS: ss.expiryS, Prev: prev, Gate: s.origins.wills[ss.key].last}
 	for _, u := range ss.subs {
 		r.Subs = append(r.Subs, u.command())
 	}

@@ -30,8 +30,14 @@ type originList struct {
 	live int
 	// expiry is at or below the earliest expiry of any of them, 0 for none.
 	expiry int64
-	// wills has the last will of each client among them.
-	wills map[command.SessionKey]uint64
+	// wills has the wills of each client among them.
+	wills map[command.SessionKey]pendingWills
+}
+
+// pendingWills are those of one client: how many, and the last.
+type pendingWills struct {
+	count int
+	last  uint64
 }
 
 // originate makes a message of a session one of the shard.
@@ -76,9 +82,9 @@ func (l *originList) add(o *originated) {
 	l.live++
 	if o.will {
 		if l.wills == nil {
-			l.wills = make(map[command.SessionKey]uint64)
+			l.wills = make(map[command.SessionKey]pendingWills)
 		}
-		l.wills[o.key] = o.seq
+		l.wills[o.key] = pendingWills{l.wills[o.key].count + 1, o.seq}
 	}
 	if e := o.expiresAt(); e != 0 && (l.expiry == 0 || e < l.expiry) {
 		l.expiry = e
@@ -127,11 +133,26 @@ func (s *Shard) dropOrigin(o *originated) {
 	if o.msg != nil {
 		s.release(o.msg)
 	}
-	if s.origins.wills[o.key] == o.seq {
-		delete(s.origins.wills, o.key)
-	}
 	o.msg, o.cmd, o.done = nil, nil, true
 	s.origins.live--
+	if o.will {
+		s.origins.dropWill(o)
+	}
+}
+
+// dropWill forgets a will that is done. Its client has another one on its way only if it was lost twice in a moment.
+func (l *originList) dropWill(o *originated) {
+	w := l.wills[o.key]
+	if w.count--; w.count == 0 {
+		delete(l.wills, o.key)
+		return
+	}
+	for i := len(l.list) - 1; w.last == o.seq && i >= 0; i-- {
+		if p := l.list[i]; p.will && !p.done && p.key == o.key {
+			w.last = p.seq
+		}
+	}
+	l.wills[o.key] = w
 }
 
 // compact removes what is done from the front, and from the middle when it is
