@@ -89,26 +89,42 @@ func (c *Conn) pumpReplay(r *replay) error {
 	return nil
 }
 
-// readReplay reads the next page of a replay. What comes live while it is read
-// takes its topic out of the page.
+// rereads is how often a page is read again because newer messages came live.
+const rereads = 3
+
+// readReplay reads the next page of a replay. A message of which a newer one came live meanwhile is not sent behind
+// that: the page is read again, so that the client gets the newer one as the retained message that it asked for. If it
+// lies behind the horizon, or the topic changes faster than it can be read, the live one is all that the client gets.
 func (c *Conn) readReplay(ctx context.Context, r *replay) error {
-	c.mu.Lock()
-	q := RetainedQuery{Tenant: c.ident.Tenant, Filter: r.sub.Filter, After: r.after, Limit: r.limit(), Horizon: r.horizon}
-	r.reading = !r.inbox
-	c.mu.Unlock()
-	page, err := c.srv.be.Retained.Retained(ctx, q)
+	for again := rereads; ; again-- {
+		c.mu.Lock()
+		q := RetainedQuery{Tenant: c.ident.Tenant, Filter: r.sub.Filter, After: r.after, Limit: r.limit(), Horizon: r.horizon}
+		r.reading, r.overtook = !r.inbox, nil
+		c.mu.Unlock()
+		page, err := c.srv.be.Retained.Retained(ctx, q)
+		if stale := c.pageRead(r, &page, err, again > 0); !stale {
+			return err
+		}
+	}
+}
+
+// pageRead takes a page for a replay; it is refused, if it may be, when it is stale.
+func (c *Conn) pageRead(r *replay, page *RetainedPage, err error, refuse bool) (stale bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	overtook := r.overtook
-	r.reading, r.overtook = false, nil
+	r.reading = false
 	if err != nil {
-		return err
+		return false
+	}
+	older := func(m command.Message) bool { return slices.Contains(r.overtook, string(m.Topic)) }
+	if len(r.overtook) > 0 && slices.ContainsFunc(page.Msgs, older) {
+		if refuse {
+			return true
+		}
+		page.Msgs = slices.DeleteFunc(page.Msgs, older)
 	}
 	r.page, r.next, r.paged, r.at, r.horizon = c.wanted(r, page.Msgs), page.Next, true, c.srv.now(), page.Horizon
-	if len(overtook) > 0 {
-		r.page = slices.DeleteFunc(r.page, func(m command.Message) bool { return slices.Contains(overtook, string(m.Topic)) })
-	}
-	return nil
+	return false
 }
 
 // limit is how many messages the next page may hold.

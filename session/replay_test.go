@@ -205,7 +205,7 @@ func TestReplayEndsAtSuback_v5_MQTT_3_3_1_12_v311_MQTT_3_3_1_9(t *testing.T) {
 	}
 }
 
-// What comes live while a page is read does not come again from the page.
+// A page that was read while a newer message came live is read again: the newer one is the retained message.
 func TestReplayIsOvertakenWhileReading(t *testing.T) {
 	run(t, func(r *rig) {
 		r.cl.Publish(retain("r/a", "old", 1))
@@ -219,8 +219,37 @@ func TestReplayIsOvertakenWhileReading(t *testing.T) {
 		c.ExpectPublish(t, "r/a", "new")
 		release()
 		expect[*mqtt.Suback](r, c)
+		for topic, payload := range map[string]string{"r/a": "new", "r/b": "old"} {
+			if m := sessiontest.Expect[*mqtt.Publish](t, c); !m.Retain || string(m.Topic) == topic && string(m.Payload) != payload {
+				t.Errorf("%s is %q, RETAIN %v", m.Topic, m.Payload, m.Retain)
+			}
+		}
+		c.ExpectNothing(t, time.Second)
+	})
+}
+
+// Nor is an older message sent behind newer ones if they come whenever a page is read.
+func TestReplayGivesWayToABusyTopic(t *testing.T) {
+	run(t, func(r *rig) {
+		r.cl.Publish(retain("r/a", "old", 1))
+		r.cl.Publish(retain("r/b", "old", 1))
+		c := r.dial(mqtt.V5)
+		c.Connect(t, &mqtt.Connect{ClientID: "c", CleanStart: true})
+		release := r.cl.HoldPages()
+		c.MustSend(t, &mqtt.Subscribe{PacketID: 9, Filters: []mqtt.SubscribeFilter{{Filter: "r/+", QoS: 1}}})
+		for i := range 4 {
+			settle()
+			said := fmt.Sprint("new ", i)
+			r.cl.Publish(retain("r/a", said, 1))
+			c.ExpectPublish(t, "r/a", said)
+			next := r.cl.HoldPages()
+			release()
+			release = next
+		}
+		expect[*mqtt.Suback](r, c)
 		c.ExpectPublish(t, "r/b", "old")
 		c.ExpectNothing(t, time.Second)
+		release()
 	})
 }
 

@@ -286,7 +286,9 @@ func (cl *Cluster) hold(at *chan struct{}) (release func()) {
 	return func() {
 		cl.mu.Lock()
 		defer cl.mu.Unlock()
-		*at = nil
+		if *at == gate {
+			*at = nil // else another one has followed
+		}
 		close(gate)
 	}
 }
