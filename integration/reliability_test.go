@@ -38,7 +38,7 @@ func plantedTable() string {
 }
 
 // TestReliabilityTable holds the table of planted bugs in docs/reliability.md against the list, and writes it and, with
-// FLOTILLA_REPORT=FILE, the figures of a run when FLOTILLA_REPORT is set ("-" for the bugs alone).
+// FLOTILLA_REPORT=FILE[,FILE...], the figures of runs when FLOTILLA_REPORT is set ("-" for the bugs alone).
 func TestReliabilityTable(t *testing.T) {
 	path := filepath.Join("..", "docs", "reliability.md")
 	old, err := os.ReadFile(path)
@@ -57,15 +57,19 @@ func TestReliabilityTable(t *testing.T) {
 		return
 	}
 	if from != "-" {
-		var r checker.ClassReport
-		b, err := os.ReadFile(filepath.Join("..", from))
-		if err == nil {
-			err = json.Unmarshal(b, &r)
+		var tables []string
+		for file := range strings.SplitSeq(from, ",") {
+			var r checker.ClassReport
+			b, err := os.ReadFile(filepath.Join("..", file))
+			if err == nil {
+				err = json.Unmarshal(b, &r)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables = append(tables, strings.TrimSpace(r.Markdown()))
 		}
-		if err == nil {
-			doc, err = replaceBetween(doc, "faults", r.Markdown())
-		}
-		if err != nil {
+		if doc, err = replaceBetween(doc, "faults", strings.Join(tables, "\n\n")+"\n"); err != nil {
 			t.Fatal(err)
 		}
 	}
