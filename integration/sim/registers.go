@@ -40,7 +40,7 @@ type reader struct {
 	mu    sync.Mutex
 	first chan struct{} // guarded by mu: closed when the retained message has come
 	got   checker.ID    // guarded by mu: what it was
-	live  bool          // guarded by mu: a live message has come, which an older retained one may not follow
+	live  int64         // guarded by mu: when the first live message came, which no older retained one may follow; 0: none has
 }
 
 func (w *World) newReader(name string) *reader {
@@ -53,7 +53,9 @@ func (w *World) newReader(name string) *reader {
 			r.retained(p)
 		} else if ok {
 			r.mu.Lock()
-			r.live = true
+			if r.live == 0 {
+				r.live = r.w.hist.now()
+			}
 			r.mu.Unlock()
 		}
 		below(conn, pk)
@@ -83,7 +85,7 @@ func (r *reader) run(stop <-chan struct{}) {
 		topic := registerName(r.rng.IntN(registerCount))
 		first := make(chan struct{})
 		r.mu.Lock()
-		r.first, r.got, r.live = first, checker.ID{}, false
+		r.first, r.got, r.live = first, checker.ID{}, 0
 		r.mu.Unlock()
 		begin := r.w.hist.now()
 		if r.subscribe(mc, topic, byte(1+r.rng.IntN(2))) {
@@ -99,9 +101,13 @@ func (r *reader) run(stop <-chan struct{}) {
 	}
 }
 
+// besideSuback is how long behind SUBACK a live message may come that was sent with it.
+const besideSuback = int64(20 * time.Millisecond)
+
 // look waits for the retained message and notes the read, unless the connection ends before. Nothing is no read when a live
-// message has come: it may have come for the retained one.
+// message came before SUBACK or with it: it has taken the place of the retained one.
 func (r *reader) look(gone, first <-chan struct{}, topic string, begin int64) {
+	granted := r.w.hist.now()
 	late := time.NewTimer(readPatience)
 	defer late.Stop()
 	select {
@@ -113,7 +119,7 @@ func (r *reader) look(gone, first <-chan struct{}, topic string, begin int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.first = nil
-	if r.live && r.got == (checker.ID{}) {
+	if r.live != 0 && r.live <= granted+besideSuback && r.got == (checker.ID{}) {
 		return
 	}
 	r.w.rec.Add(checker.Event{
