@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/flotilla-mqtt/flotilla/cluster/peer"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/command"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/state"
@@ -182,7 +184,11 @@ func (n *Node) waitWill(ctx context.Context, shard uint32, seq uint64) {
 	defer cancel()
 	for {
 		_, err := n.askLeader(ctx, shard, queryWill, putUint(putUint(nil, uint64(shard)), seq))
-		if err == nil || sleep(ctx, laneRetry) != nil {
+		if err == nil {
+			return
+		}
+		if sleep(ctx, laneRetry) != nil { // what the client says next may come before it
+			n.lg.Info("a client is let in before the will of its last connection is delivered", zap.Uint32("shard", shard), zap.Error(err))
 			return
 		}
 	}

@@ -315,7 +315,7 @@ func TestOriginWaitOne(t *testing.T) {
 		src := new(originList)
 		src.add("b", true)
 		will := src.add("a", false)
-		src.add("b", true)
+		last := src.add("b", true)
 		p := newOriginPump(9, src, node, src.tell(rand.New(rand.NewPCG(1, 6))))
 		short, end := context.WithTimeout(ctx, time.Second)
 		if err := p.waitOne(short, will); err == nil {
@@ -334,8 +334,16 @@ func TestOriginWaitOne(t *testing.T) {
 		if targets["a"].first == nil {
 			t.Error("it was not there")
 		}
-		time.Sleep(10 * time.Second)
+		if err := p.wait(ctx, last); err != nil { // it is confirmed
+			t.Fatal(err)
+		}
 		if err := p.waitOne(ctx, will); err != nil {
+			t.Fatal(err)
+		}
+		src.mu.Lock()
+		src.items = nil // the machine has forgotten it
+		src.mu.Unlock()
+		if err := newOriginPump(9, src, node, nil).waitOne(ctx, will); err != nil { // and the next leader never knew it
 			t.Fatal(err)
 		}
 		stop()

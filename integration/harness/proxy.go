@@ -110,13 +110,16 @@ func (p *Proxy) ruleOf(source string) Rule {
 }
 
 func (p *Proxy) accept() {
-	for {
+	for told := false; ; {
 		in, err := p.l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // no descriptor, say: a proxy that ended for it would be a partition that nobody heals
-			fmt.Fprintf(os.Stderr, "proxy for %s: %v\n", p.target, err)
+			if !told {
+				fmt.Fprintf(os.Stderr, "proxy for %s: %v\n", p.target, err)
+			}
+			told = true
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
