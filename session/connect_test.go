@@ -434,12 +434,23 @@ func TestPanicClosesOnlyItsConnection(t *testing.T) {
 		a, b := r.open(mqtt.V5, "a"), r.open(mqtt.V5, "b")
 		a.MustSend(t, pub("boom", "x", 0, 0))
 		a.ExpectDisconnect(t, mqtt.UnspecifiedError)
+		// SUBSCRIBE is handled beside the reader.
+		c := r.open(mqtt.V5, "c")
+		c.MustSend(t, &mqtt.Subscribe{PacketID: 1, Filters: []mqtt.SubscribeFilter{{Filter: "boom"}}})
+		c.ExpectDisconnect(t, mqtt.UnspecifiedError)
 		b.MustSend(t, &mqtt.Pingreq{})
 		expect[*mqtt.Pingresp](r, b)
 	})
 }
 
 type panicky struct{ session.AllowAll }
+
+func (panicky) MaySubscribe(_ *session.Identity, filter string, _ byte) bool {
+	if filter == "boom" {
+		panic("planted")
+	}
+	return true
+}
 
 func (panicky) MayPublish(_ *session.Identity, topic []byte, _ byte, _ bool) bool {
 	if string(topic) == "boom" {
