@@ -82,6 +82,11 @@ func TestGoodHistories(t *testing.T) {
 			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
 			deliver(1, 1, 1, 1, false, 12).connect("p", 2, 20, true).
 			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).deliver(1, 1, 1, 2, false, 30).drained(1, 50),
+		"a newer one before the one that is sent again": begun().
+			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).connect("p", 2, 20, true).
+			add(Event{Kind: Publish, T: 21, End: 40, Client: "p", Conn: 2, Topic: "a/b", Seq: 2, QoS: 1}).
+			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).
+			deliver(2, 1, 1, 1, false, 24).deliver(1, 1, 1, 2, false, 25).drained(1, 50),
 		"QoS 2 twice after a PUBLISH that followed its PUBREL": begun().publish(1, 2, 10).add(Event{Kind: Resent, T: 20, Client: "p", Conn: 2, Topic: "a/b", Seq: 1, Err: "after PUBREL"}).
 			deliver(1, 2, 1, 1, false, 12).ack(1, 1, 1, 13).deliver(1, 2, 1, 2, false, 24).drained(1, 50),
 		"unknown outcome, arrived": begun().
@@ -142,6 +147,17 @@ func TestPlantedViolations(t *testing.T) {
 			deliver(1, 2, 1, 1, false, 12).deliver(1, 2, 1, 2, false, 14).drained(1, 50)},
 		{"retransmitted within a connection", "I3", begun().publish(1, 1, 10).deliver(1, 1, 1, 1, false, 12).deliver(1, 1, 1, 1, true, 14).drained(1, 50)},
 		{"first receptions swapped", "I4", begun().publish(1, 1, 10).publish(2, 1, 11).deliver(2, 1, 1, 1, false, 13).deliver(1, 1, 1, 2, false, 14).drained(1, 50)},
+		{"swapped, and sent again in order", "I4", begun().
+			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
+			add(Event{Kind: Publish, T: 11, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 2, QoS: 1}).connect("p", 2, 20, true).
+			add(Event{Kind: Resent, T: 21, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).
+			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 2}).
+			deliver(2, 1, 1, 1, false, 24).deliver(1, 1, 1, 2, false, 25).drained(1, 50)},
+		{"swapped, and a newer one sent after the one that is sent again", "I4", begun().
+			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).connect("p", 2, 20, true).
+			add(Event{Kind: Resent, T: 21, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).
+			add(Event{Kind: Publish, T: 22, End: 40, Client: "p", Conn: 2, Topic: "a/b", Seq: 2, QoS: 1}).
+			deliver(2, 1, 1, 1, false, 24).deliver(1, 1, 1, 2, false, 25).drained(1, 50)},
 		{"redelivery swapped", "I4", begun().publish(1, 1, 10).publish(2, 1, 11).deliver(1, 1, 1, 1, false, 13).deliver(2, 1, 1, 2, false, 14).reconnect(20).
 			deliver(2, 1, 2, 2, true, 30).deliver(1, 1, 2, 1, true, 31).drained(2, 50)},
 		{"after UNSUBACK", "I6", begun().add(unsubscribed).publish(1, 1, 10).deliver(1, 1, 1, 1, false, 13).drained(1, 50)},

@@ -176,11 +176,19 @@ func (w *walker) firstOrder(ci int32, p *publish, d *Event) {
 	if d.Seq < st.firstSeq && p.again && !w.x.promised(ci, p, d) {
 		return // sent before the subscription was there, and again after later ones
 	}
+	if d.Seq < st.firstSeq && p.again && p.overtakenBy(w.x.published(st.first)) {
+		return
+	}
 	if d.Seq < st.firstSeq {
 		w.r.add("I4", fmt.Sprintf("%s received %s for the first time after %s", d.Client, message(d), message(st.first)), p.Event, st.first, d)
 		return
 	}
 	st.firstSeq, st.first = d.Seq, d
+}
+
+// published is the publish that a delivery delivers.
+func (x *index) published(d *Event) *publish {
+	return &x.pubs[x.pubOf[msgKey{d.Publisher, d.Topic, d.Seq}]]
 }
 
 // connOrder holds I4 for what one connection sees: a redelivery comes in the original order. A message that its publisher

@@ -39,9 +39,25 @@ type matchKey struct {
 // publish is one message.
 type publish struct {
 	*Event
-	again bool // its publisher sent it more than once
-	wrong bool // and broke the protocol in doing so
-	will  bool // the server publishes it, if at all
+	again  bool     // its publisher sent it more than once
+	resent []*Event // each time
+	wrong  bool     // and broke the protocol in doing so
+	will   bool     // the server publishes it, if at all
+}
+
+// overtakenBy tells whether the publisher itself sent q before p on one of its connections. It may: a client that has just
+// reconnected may send something new before it sends again what was not acknowledged (eclipse/paho.mqtt.golang does when
+// Publish and its resume meet), and the order in which the server gets them is the order that it keeps (v5:4.6).
+func (p *publish) overtakenBy(q *publish) bool {
+	for _, again := range p.resent {
+		if q.Conn == again.Conn && q.T < again.T {
+			return true
+		}
+		if slices.ContainsFunc(q.resent, func(e *Event) bool { return e.Conn == again.Conn && e.T < again.T }) {
+			return true
+		}
+	}
+	return false
 }
 
 // client is one session id over the whole run.
@@ -112,6 +128,7 @@ func (x *index) add(e *Event) error {
 			return fmt.Errorf("history: %s sent %d to %s again, which it never sent", e.Client, e.Seq, e.Topic)
 		}
 		x.pubs[i].again, x.pubs[i].wrong = true, x.pubs[i].wrong || e.Err != ""
+		x.pubs[i].resent = append(x.pubs[i].resent, e)
 	case Connect:
 		x.client(e.Client).connect(e)
 		if e.WillTopic != "" {
