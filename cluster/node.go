@@ -170,6 +170,7 @@ func (n *Node) open(ident *identity) error {
 	if err != nil {
 		return fmt.Errorf("%w: cluster-addr: %w", ErrConfig, err)
 	}
+	n.host.OpenTrunk(n.port.GroupLayer(raftfsm.TrunkGroup))
 	addr := n.cfg.AdvertiseAddr
 	if addr == "" {
 		addr = n.port.Addr().String()

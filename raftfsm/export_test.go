@@ -1,9 +1,14 @@
 package raftfsm
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -32,6 +37,114 @@ func NewCarryingTransport(l raft.StreamLayer, index, term uint64) raft.Transport
 		return true
 	}
 	return t
+}
+
+// Trunk is a node's trunk without a host.
+type Trunk struct{ t *trunk }
+
+// NewTrunk opens one.
+func NewTrunk(l Layer, self string) Trunk {
+	return Trunk{newTrunk(newGatedLayer(l, self, 0), zap.NewNop())}
+}
+
+// Close closes the trunk; its transports are closed before.
+func (t Trunk) Close() error { return t.t.close() }
+
+// TrunkTransport is a group's transport on a trunk, with a short patience.
+type TrunkTransport struct {
+	*serialTransport
+	Dead atomic.Bool
+}
+
+// TrunkPatience is how long a TrunkTransport waits for an answer.
+const TrunkPatience = 300 * time.Millisecond
+
+// Transport makes the transport of a group.
+func (t Trunk) Transport(group uint32, l Layer) *TrunkTransport {
+	s := newSerialTransport(networkConfig(newGatedLayer(l, t.t.layer.self.String(), time.Second), time.Second, newHCLogger(zap.NewNop())))
+	s.openInbox()
+	tt := &TrunkTransport{serialTransport: s}
+	s.trunk = t.t.join(&trunkEnd{group: group, inbox: s.inbox, dead: tt.Dead.Load, patience: TrunkPatience, dial: TrunkPatience})
+	go s.forward(s.trunk.closed)
+	return tt
+}
+
+// Roundtrip encodes a request or an answer as a frame and decodes it again; into is for an answer.
+func Roundtrip(kind byte, group uint32, body, into any) (any, error) {
+	f, err := readFrame(bufio.NewReader(bytes.NewReader(appendFrame(nil, frame{kind: frameKind(kind), group: group, number: 7, body: body}))))
+	if err != nil {
+		return nil, err
+	}
+	if f.group != group || f.number != 7 {
+		return nil, fmt.Errorf("group %d, number %d", f.group, f.number)
+	}
+	if into != nil {
+		return into, f.answer(into)
+	}
+	return f.request()
+}
+
+// Kinds of frames.
+const (
+	FrameAppend     = byte(frameAppend)
+	FrameVote       = byte(frameVote)
+	FramePreVote    = byte(framePreVote)
+	FrameTimeoutNow = byte(frameTimeoutNow)
+	FrameAnswer     = byte(frameAnswer)
+	FrameRefusal    = byte(frameRefusal)
+)
+
+// ErrNoAnswer and ErrFrame are what a trunk's calls and frames fail with.
+var (
+	ErrNoAnswer = errNoAnswer
+	ErrFrame    = errFrame
+)
+
+// ReadFrames decodes what a stream carries, as requests and as answers, until it ends. changed is a request
+// that is another one when it is encoded and decoded again.
+func ReadFrames(b []byte) (frames int, changed error) {
+	r := bufio.NewReader(bytes.NewReader(b))
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return frames, nil
+		}
+		frames++
+		m, err := f.request()
+		if err == nil {
+			again, err := Roundtrip(byte(f.kind), f.group, m, nil)
+			if err != nil || !reflect.DeepEqual(m, again) {
+				return frames, fmt.Errorf("%+v became %+v, %v", m, again, err)
+			}
+		}
+		for _, into := range []any{
+			&raft.AppendEntriesResponse{}, &raft.RequestVoteResponse{}, &raft.RequestPreVoteResponse{}, &raft.TimeoutNowResponse{},
+		} {
+			_ = f.answer(into) // it may not panic
+		}
+	}
+}
+
+// Writer returns the send function of a frameWriter on c.
+func Writer(c net.Conn) func(number uint64) error {
+	w := &frameWriter{conn: c, patience: time.Minute}
+	return func(number uint64) error { return w.send(frame{kind: frameRefusal, number: number, body: ""}) }
+}
+
+// FrameSize is the size of the frames that Writer sends.
+const FrameSize = frameHead
+
+// LooksBeforeHang is how often a watchdog looks at a call before it says that it hangs, if each look comes after
+// a long time.
+func LooksBeforeHang(factor int) int {
+	w := &watchdog{limit: time.Second, calls: map[*storeCall]struct{}{}}
+	now := w.begin("write", 1, factor).since
+	for looks := 1; ; looks++ {
+		now = now.Add(time.Hour)
+		if _, hangs := w.look(now); hangs {
+			return looks
+		}
+	}
 }
 
 // Configs returns the configurations of a group's transport and raft.

@@ -133,6 +133,7 @@ func (g *Group) Close() error {
 func (g *Group) Kill() {
 	g.dead.Store(true)
 	g.layer.cut()
+	g.trans.hangUp()
 	_ = g.Close()
 }
 

@@ -94,6 +94,9 @@ func (f *failStop) unregister(l *gatedLayer) {
 // watchdog ends the process when a store call does not return (guard G3): a leader whose disk hangs
 // would keep its followers quiet with heartbeats for ever. A write is never timed out instead,
 // because it may still succeed later.
+//
+// Age is counted in looks of the watchdog, not only in time: a process that was stopped (SIGSTOP, a
+// suspended or migrated machine) finds its calls old when it wakes, and none of them hangs.
 type watchdog struct {
 	limit time.Duration
 	fs    *failStop
@@ -112,7 +115,11 @@ type storeCall struct {
 	group uint32
 	since time.Time
 	limit time.Duration
+	looks int // how often it has yet to be seen before it may be called hanging
 }
+
+// watchdogLooks is how often a call is seen within its limit.
+const watchdogLooks = 4
 
 func newWatchdog(limit time.Duration, fs *failStop) *watchdog {
 	w := &watchdog{
@@ -134,7 +141,7 @@ func (w *watchdog) begin(what string, group uint32, factor int) *storeCall {
 	} else {
 		c = &storeCall{}
 	}
-	*c = storeCall{what: what, group: group, since: now, limit: w.limit * time.Duration(factor)}
+	*c = storeCall{what: what, group: group, since: now, limit: w.limit * time.Duration(factor), looks: watchdogLooks * factor}
 	w.calls[c] = struct{}{}
 	return c
 }
@@ -151,29 +158,34 @@ func (w *watchdog) end(c *storeCall) time.Duration {
 
 func (w *watchdog) run() {
 	defer close(w.done)
-	t := time.NewTicker(max(w.limit/4, time.Millisecond))
+	t := time.NewTicker(max(w.limit/watchdogLooks, time.Millisecond))
 	defer t.Stop()
 	for {
 		select {
 		case <-w.stop:
 			return
 		case now := <-t.C:
-			if c, ok := w.overdue(now); ok {
+			if c, ok := w.look(now); ok {
 				w.fs.fail(fmt.Errorf("%s of group %d hangs for %s", c.what, c.group, now.Sub(c.since)))
 			}
 		}
 	}
 }
 
-func (w *watchdog) overdue(now time.Time) (storeCall, bool) {
+// look returns a call that hangs.
+func (w *watchdog) look(now time.Time) (storeCall, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var hangs *storeCall
 	for c := range w.calls {
-		if now.Sub(c.since) >= c.limit {
-			return *c, true
+		if c.looks--; c.looks <= 0 && now.Sub(c.since) >= c.limit {
+			hangs = c
 		}
 	}
-	return storeCall{}, false
+	if hangs == nil {
+		return storeCall{}, false
+	}
+	return *hangs, true
 }
 
 func (w *watchdog) close() {

@@ -30,15 +30,20 @@ func (nopFSM) Restore(io.ReadCloser) error         { return errors.New("none") }
 func TestG1HeartbeatsPassTheMainLoop(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
-		trans func(raft.StreamLayer) raft.Transport
+		trans func(*raftfsmtest.Network, string) raft.Transport
 		racy  bool
 	}{
-		{"stock", func(l raft.StreamLayer) raft.Transport {
+		{"stock", func(net *raftfsmtest.Network, node string) raft.Transport {
 			return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-				Stream: l, MaxPool: 1, Timeout: time.Second, Logger: hclog.NewNullLogger(),
+				Stream: raftfsm.NewGatedLayer(net.Layer(node, 1), node), MaxPool: 1, Timeout: time.Second, Logger: hclog.NewNullLogger(),
 			})
 		}, true},
-		{"guarded", func(l raft.StreamLayer) raft.Transport { return raftfsm.NewSerialTransport(l) }, false},
+		{"guarded", func(net *raftfsmtest.Network, node string) raft.Transport {
+			return raftfsm.NewSerialTransport(raftfsm.NewGatedLayer(net.Layer(node, 1), node))
+		}, false},
+		{"guarded, by the trunk", func(net *raftfsmtest.Network, node string) raft.Transport {
+			return newTrunk(t, net, node).Transport(1, net.Layer(node, 1))
+		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := strayEntries(t, tc.trans); (got > 0) != tc.racy {
@@ -49,11 +54,10 @@ func TestG1HeartbeatsPassTheMainLoop(t *testing.T) {
 }
 
 // strayEntries runs the scenario of G1 and counts the entries of term 3.
-func strayEntries(t *testing.T, mk func(raft.StreamLayer) raft.Transport) int {
+func strayEntries(t *testing.T, mk func(*raftfsmtest.Network, string) raft.Transport) int {
 	t.Helper()
 	net := raftfsmtest.NewNetwork()
-	trans := mk(raftfsm.NewGatedLayer(net.Layer("a", 1), "a"))
-	other := mk(raftfsm.NewGatedLayer(net.Layer("b", 1), "b"))
+	trans, other := mk(net, "a"), mk(net, "b")
 	store := raft.NewInmemStore()
 	conf := raft.DefaultConfig()
 	conf.LocalID, conf.Logger = "a", hclog.NewNullLogger()
@@ -116,6 +120,16 @@ func TestPins(t *testing.T) {
 	} {
 		if !strings.Contains(string(mod), pin) {
 			t.Errorf("go.mod does not pin %s", pin)
+		}
+	}
+}
+
+// TestG3PauseIsNoHang: a process that was stopped in the middle of a write finds the write old when it wakes. It
+// hangs only if the watchdog sees it as often as it does in a process that runs.
+func TestG3PauseIsNoHang(t *testing.T) {
+	for factor, want := range map[int]int{1: 4, 10: 40} {
+		if got := raftfsm.LooksBeforeHang(factor); got != want {
+			t.Errorf("a call with factor %d hangs at look %d, want %d", factor, got, want)
 		}
 	}
 }

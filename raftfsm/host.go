@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/errors/oserror"
@@ -50,6 +51,7 @@ type Host struct {
 	logDB   *pebble.DB
 	state   *stateDB
 	metrics *hostMetrics
+	trunk   atomic.Pointer[trunk]
 
 	mu     sync.Mutex
 	groups map[uint32]*Group // nil value: being opened
@@ -283,6 +285,9 @@ func (h *Host) shutdown() error {
 			continue
 		}
 		err = errors.Join(err, g.Close())
+	}
+	if t := h.trunk.Load(); t != nil {
+		err = errors.Join(err, t.close())
 	}
 	if h.cfg.Registerer != nil {
 		h.cfg.Registerer.Unregister(h.metrics)

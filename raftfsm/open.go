@@ -111,8 +111,14 @@ func (g *Group) startRaft() error {
 	g.h.fst.register(g.layer)
 	g.trans = newSerialTransport(networkConfig(g.layer, rpcTimeout(g.cfg.Heartbeat), lg))
 	g.trans.replied, g.trans.hold, g.trans.carry = g.peers.replied, g.hold, g.peers.carry
-	if g.cfg.Alone {
+	trunk := g.h.trunk.Load()
+	if g.cfg.Alone || trunk != nil {
 		g.trans.openInbox()
+	}
+	if trunk != nil {
+		g.trans.trunk = trunk.join(&trunkEnd{
+			group: g.cfg.ID, inbox: g.trans.inbox, dead: g.isDead, patience: rpcTimeout(g.cfg.Heartbeat), dial: 2 * g.cfg.Heartbeat,
+		})
 	}
 	conf := raftConfig(g.h.cfg.NodeID, g.cfg, g.notify, lg)
 	err := g.bootstrap(conf)
@@ -130,8 +136,10 @@ func (g *Group) startRaft() error {
 		g.h.fst.unregister(g.layer)
 		return errors.Join(fmt.Errorf("start raft: %w", err), ignoreClosed(g.trans.Close()))
 	}
-	if g.cfg.Alone {
+	if g.trans.inbox != nil {
 		g.spawn(func() { g.trans.forward(g.stop) })
+	}
+	if g.cfg.Alone {
 		g.electAlone()
 	}
 	g.spawn(g.watchLeadership)

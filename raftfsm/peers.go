@@ -158,7 +158,7 @@ func (p *peers) courier(q *peer) {
 			return
 		}
 		var resp raft.AppendEntriesResponse
-		err := p.g.trans.NetworkTransport.AppendEntries(q.id, raft.ServerAddress(q.id), req, &resp)
+		err := p.g.trans.entries(q.id, req, &resp)
 		if err == nil && resp.Term == req.Term {
 			failures = 0
 			p.replied(q.id, req, &resp)

@@ -32,8 +32,10 @@ type serialTransport struct {
 	carry func(id raft.ServerID, req *raft.AppendEntriesRequest) bool
 	// hold repeats a message until it is worth reporting that it failed. nil: each failure is.
 	hold func(id raft.ServerID, term uint64, send func() error) error
-	// inbox replaces the transport's own stream of requests, so that this replica can send itself one. nil: none.
+	// inbox replaces the transport's own stream of requests, so that others can put some in. nil: none.
 	inbox chan raft.RPC
+	// trunk carries what is small. nil: the group's own streams do.
+	trunk *trunkEnd
 }
 
 var (
@@ -64,7 +66,20 @@ func (t *serialTransport) Consumer() <-chan raft.RPC {
 	return t.NetworkTransport.Consumer()
 }
 
-// forward moves requests into the inbox until stop closes.
+// Close implements raft.WithClose.
+func (t *serialTransport) Close() error {
+	t.hangUp()
+	return t.NetworkTransport.Close()
+}
+
+// hangUp leaves the trunk: calls under way fail, and nothing more comes in.
+func (t *serialTransport) hangUp() {
+	if t.trunk != nil {
+		t.trunk.leave()
+	}
+}
+
+// forward moves requests of the group's own streams into the inbox until stop closes.
 func (t *serialTransport) forward(stop <-chan struct{}) {
 	for {
 		select {
@@ -80,7 +95,7 @@ func (t *serialTransport) forward(stop <-chan struct{}) {
 	}
 }
 
-// timeoutNow asks this replica to stand for election at once. The inbox must be open, and empty.
+// timeoutNow asks this replica to stand for election at once. The inbox must be open, and raft running.
 func (t *serialTransport) timeoutNow() {
 	t.inbox <- raft.RPC{
 		Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
@@ -92,13 +107,13 @@ func (t *serialTransport) timeoutNow() {
 func (t *serialTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries implements raft.Transport.
-func (t *serialTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
+func (t *serialTransport) AppendEntries(id raft.ServerID, _ raft.ServerAddress,
 	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	send := func() error { return t.NetworkTransport.AppendEntries(id, target, req, resp) }
+	send := func() error { return t.entries(id, req, resp) }
 	var err error
 	switch {
 	case isHeartbeat(req):
-		req, err = t.heartbeat(id, target, req, resp)
+		req, err = t.heartbeat(id, req, resp)
 	case t.hold != nil:
 		err = t.hold(id, req.Term, send)
 	default:
@@ -113,16 +128,35 @@ func (t *serialTransport) AppendEntries(id raft.ServerID, target raft.ServerAddr
 // heartbeat sends a heartbeat, with a commit index if there is one to tell, and returns what was
 // answered. A follower that lacks the entry refuses it, which raft would take for a leadership that
 // has ended: it gets the heartbeat as raft made it.
-func (t *serialTransport) heartbeat(id raft.ServerID, target raft.ServerAddress,
+func (t *serialTransport) heartbeat(id raft.ServerID,
 	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (*raft.AppendEntriesRequest, error) {
 	if told := *req; t.carry != nil && t.carry(id, &told) {
-		err := t.NetworkTransport.AppendEntries(id, target, &told, resp)
+		err := t.entries(id, &told, resp)
 		if err != nil || resp.Success || resp.Term != req.Term {
 			return &told, err
 		}
 		*resp = raft.AppendEntriesResponse{}
 	}
-	return req, t.NetworkTransport.AppendEntries(id, target, req, resp)
+	return req, t.entries(id, req, resp)
+}
+
+// entries sends AppendEntries, with or without entries.
+func (t *serialTransport) entries(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	stream := func() error { return t.NetworkTransport.AppendEntries(id, raft.ServerAddress(id), req, resp) }
+	if !fitsTrunk(req) {
+		return stream()
+	}
+	return t.viaTrunk(id, frameAppend, req, resp, stream)
+}
+
+// viaTrunk sends a request by the trunk, or, if there is none to that node, by the group's own stream.
+func (t *serialTransport) viaTrunk(id raft.ServerID, kind frameKind, req, resp any, stream func() error) error {
+	if t.trunk != nil {
+		if err := t.trunk.call(id, kind, req, resp); !errors.Is(err, errNoTrunk) {
+			return err
+		}
+	}
+	return stream()
 }
 
 // InstallSnapshot implements raft.Transport. A snapshot is a stream, which cannot be sent again: a
@@ -132,7 +166,7 @@ func (t *serialTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAd
 	if t.hold != nil {
 		ping := raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}
 		err := t.hold(id, args.Term, func() error {
-			return t.NetworkTransport.AppendEntries(id, target, &ping, &raft.AppendEntriesResponse{})
+			return t.entries(id, &ping, &raft.AppendEntriesResponse{})
 		})
 		if err != nil {
 			return err
@@ -144,19 +178,25 @@ func (t *serialTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAd
 // RequestVote implements raft.Transport.
 func (t *serialTransport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 	req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return retryStale(func() error { return t.NetworkTransport.RequestVote(id, target, req, resp) })
+	return retryStale(func() error {
+		return t.viaTrunk(id, frameVote, req, resp, func() error { return t.NetworkTransport.RequestVote(id, target, req, resp) })
+	})
 }
 
 // RequestPreVote implements raft.WithPreVote.
 func (t *serialTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 	req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return retryStale(func() error { return t.NetworkTransport.RequestPreVote(id, target, req, resp) })
+	return retryStale(func() error {
+		return t.viaTrunk(id, framePreVote, req, resp, func() error { return t.NetworkTransport.RequestPreVote(id, target, req, resp) })
+	})
 }
 
 // TimeoutNow implements raft.Transport.
 func (t *serialTransport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
 	req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	return retryStale(func() error { return t.NetworkTransport.TimeoutNow(id, target, req, resp) })
+	return retryStale(func() error {
+		return t.viaTrunk(id, frameTimeoutNow, req, resp, func() error { return t.NetworkTransport.TimeoutNow(id, target, req, resp) })
+	})
 }
 
 // retryStale repeats a message that went into a connection which the peer has closed: after a peer's

@@ -126,6 +126,9 @@ func (e *RefusedError) Error() string {
 	return s
 }
 
+// Refused says that the other node is there and wants no such connection.
+func (e *RefusedError) Refused() bool { return true }
+
 // Unwrap returns the sentinel that belongs to the status.
 func (e *RefusedError) Unwrap() error { return e.Status.err() }
 

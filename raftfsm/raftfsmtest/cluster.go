@@ -27,6 +27,8 @@ type Options struct {
 	NoOracle bool
 	// Voters is how many of the nodes bootstrap the groups; default all.
 	Voters int
+	// NoTrunk says which nodes have none; nil: all have one.
+	NoTrunk func(node int) bool
 	// Host and Group change configurations before they are used.
 	Host  func(node int, cfg *raftfsm.HostConfig)
 	Group func(node int, cfg *raftfsm.GroupConfig)
@@ -136,6 +138,9 @@ func (c *Cluster) TryStart(i int) error {
 	h, err := raftfsm.OpenHost(cfg)
 	if err != nil {
 		return err
+	}
+	if c.o.NoTrunk == nil || !c.o.NoTrunk(i) {
+		h.OpenTrunk(c.Net.Layer(n.ID, raftfsm.TrunkGroup))
 	}
 	n.mu.Lock()
 	n.Host, n.fatal, n.fatalCh = h, nil, fatal

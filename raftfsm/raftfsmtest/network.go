@@ -1,7 +1,6 @@
 package raftfsmtest
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -9,7 +8,14 @@ import (
 )
 
 // errRefused says that nobody listens.
-var errRefused = errors.New("connection refused")
+var errRefused = refusal{}
+
+type refusal struct{}
+
+func (refusal) Error() string { return "connection refused" }
+
+// Refused implements what raftfsm asks of a dial's error.
+func (refusal) Refused() bool { return true }
 
 // Network connects nodes in memory.
 type Network struct {
