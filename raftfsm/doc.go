@@ -16,7 +16,9 @@
 // loop, state machine, snapshots, two for each follower), the transport's (listener, one for each
 // inbound connection), and its own: watchLeadership, proposals.feed, compact, tellLeadership, one
 // courier for each follower while it has something to carry, and reopen after a failed hand-over. All
-// are joined by Close and by Kill; a database whose disk has failed may be left behind.
+// are joined by Close and by Kill; a database whose disk has failed may be left behind. A trunk has one
+// that accepts, one for each stream that this node has dialled, and for each that was accepted one and
+// one for each group on it; a leader has one for each message that goes ahead.
 //
 // Locks. None is held across a channel operation, a sleep or I/O (a call into a database counts as
 // I/O, and so does a callback), so that everything runs in testing/synctest. The order, from the
