@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,9 +79,18 @@ func NewServer(opt Options) (*Server, error) {
 	s.http = http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: zap.NewStdLog(s.lg),
+		ErrorLog: log.New(serverErrors{s.lg}, "", 0),
 	}
 	return s, nil
+}
+
+// serverErrors logs what net/http reports of connections (failed TLS handshakes, above all) under one message, so that the limit
+// of lines for each message holds for strangers, too.
+type serverErrors struct{ lg *zap.Logger }
+
+func (e serverErrors) Write(line []byte) (int, error) {
+	e.lg.Warn("the admin port reports an error of a connection", zap.String("err", strings.TrimSpace(string(line))))
+	return len(line), nil
 }
 
 // Serve answers on a listener until Shutdown; then it returns nil.

@@ -228,6 +228,23 @@ func TestErrorsBecomeProblems(t *testing.T) {
 	}
 }
 
+// TestStrangersShareOneMessage: whoever makes net/http complain, from whatever address, does so under one message, which the
+// limit of lines counts.
+func TestStrangersShareOneMessage(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	s, err := NewServer(Options{Node: newFake(), NodeID: "n1", Logger: zap.New(core)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{"192.0.2.1:1", "192.0.2.2:2"} {
+		s.http.ErrorLog.Printf("http: TLS handshake error from %s: EOF", from)
+	}
+	all := logs.All()
+	if len(all) != 2 || all[0].Message != all[1].Message || !strings.Contains(all[1].ContextMap()["err"].(string), "192.0.2.2:2") {
+		t.Errorf("%+v", all)
+	}
+}
+
 func TestCursorJoinsPages(t *testing.T) {
 	f := newFake()
 	f.many(2500)

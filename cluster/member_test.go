@@ -252,6 +252,19 @@ func TestJoinIsGuarded(t *testing.T) {
 	if err := refused(memberConfig(t, "n1", n1)); !errors.Is(err, cluster.ErrIdentity) {
 		t.Errorf("a second n1: %v", err)
 	}
+	// A token is listed until it expires.
+	if _, err := n1.CreateToken(t.Context(), 1, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if ts := n1.Tokens(); len(ts) != 1 {
+		t.Errorf("tokens %+v, want the new one", ts)
+	}
+	waitFor(t, 10*time.Second, "the token to expire", func() string {
+		if ts := n1.Tokens(); len(ts) != 0 {
+			return fmt.Sprintf("tokens %+v", ts)
+		}
+		return ""
+	})
 	token, err := n1.CreateToken(t.Context(), 1, time.Hour)
 	if err != nil {
 		t.Fatal(err)

@@ -43,12 +43,14 @@ func (n *Node) RevokeToken(ctx context.Context, id string) error {
 	return err
 }
 
-// Tokens are the join tokens that are known here.
+// Tokens are the join tokens that are known here and have not expired. A used up one stays until then.
 func (n *Node) Tokens() []TokenStatus {
-	v := n.control.view()
+	v, now := n.control.view(), n.now()
 	out := make([]TokenStatus, 0, len(v.Tokens))
 	for _, id := range sortedKeys(v.Tokens) {
-		out = append(out, tokenStatus(v.Tokens[id]))
+		if t := v.Tokens[id]; t.ExpiresAt == 0 || t.ExpiresAt > now {
+			out = append(out, tokenStatus(t))
+		}
 	}
 	return out
 }
