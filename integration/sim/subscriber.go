@@ -13,15 +13,10 @@ import (
 type receiver struct {
 	c *client
 
-	mu   sync.Mutex
-	held map[uint16]heldMessage // guarded by mu: QoS 2 messages by packet id, until PUBREL
-	got  int                    // guarded by mu
-}
-
-// heldMessage is a QoS 2 message between PUBLISH and PUBREL.
-type heldMessage struct {
-	id   checker.ID
-	conn int32
+	mu     sync.Mutex
+	held   map[uint16]checker.ID // guarded by mu: QoS 2 messages by packet id, until PUBREL
+	newest map[checker.ID]int32  // guarded by mu: the newest connection that brought a QoS 2 message
+	got    int                   // guarded by mu
 }
 
 // newCrew is the members of a share of everything: durable ones with QoS 2, and one whose session ends with its connections.
@@ -38,7 +33,7 @@ func (w *World) newCrew() []*subscriber {
 const crewFilter = "$share/crew/q/#"
 
 func newReceiver(c *client) *receiver {
-	r := &receiver{c: c, held: map[uint16]heldMessage{}}
+	r := &receiver{c: c, held: map[uint16]checker.ID{}, newest: map[checker.ID]int32{}}
 	c.onPacket = r.packet
 	return r
 }
@@ -49,11 +44,11 @@ func (r *receiver) packet(conn int32, pk mqtt.Packet) {
 		r.publish(conn, p)
 	case *mqtt.Pubrel:
 		r.mu.Lock()
-		h, ok := r.held[p.PacketID]
+		id, ok := r.held[p.PacketID]
 		delete(r.held, p.PacketID)
 		r.mu.Unlock()
 		if ok {
-			r.acked(conn, h.id, p.PacketID)
+			r.acked(conn, id, p.PacketID)
 		}
 	}
 }
@@ -74,12 +69,14 @@ func (r *receiver) publish(conn int32, p *mqtt.Publish) {
 	r.mu.Lock()
 	r.got++
 	if p.QoS == 2 {
-		// What was under way to a connection that was taken over may come after its retransmission to the new one: the session
-		// holds the packet id, and does not pass the message on again.
-		if h, ok := r.held[p.PacketID]; ok && h.id == id && h.conn > conn {
-			ev.Dup = true
+		// What was under way to a connection that was taken over may come after the new one has had it, and even after its
+		// handshake there. A client that has a newer connection does not look at it.
+		if r.newest[id] > conn {
+			r.mu.Unlock()
+			return
 		}
-		r.held[p.PacketID] = heldMessage{id, conn}
+		r.newest[id] = conn
+		r.held[p.PacketID] = id
 	}
 	r.mu.Unlock()
 	r.c.w.rec.Add(ev)
