@@ -43,7 +43,7 @@ func (n *Node) RevokeToken(ctx context.Context, id string) error {
 	return err
 }
 
-// Tokens are the join tokens that are known here and have not expired. A used up one stays until then.
+// Tokens are the join tokens that are known here and, by this node's clock, have not expired. A used up one stays until then.
 func (n *Node) Tokens() []TokenStatus {
 	v, now := n.control.view(), n.now()
 	out := make([]TokenStatus, 0, len(v.Tokens))

@@ -17,12 +17,12 @@
 // inbound connection), and its own: watchLeadership, proposals.feed, compact, tellLeadership, one
 // courier for each follower while it has something to carry, and reopen after a failed hand-over. All
 // are joined by Close and by Kill; a database whose disk has failed may be left behind. A trunk has one
-// that accepts, one for each stream that this node has dialled, and for each that was accepted one and
+// that accepts, one for each dial under way and each stream that this node has dialled, and for each that was accepted one and
 // one for each group on it.
 //
 // Locks. None is held across a channel operation, a sleep or I/O (a call into a database counts as
 // I/O, and so does a callback), so that everything runs in testing/synctest. The order, from the
-// outside in: proposals.mu, peers.mu, leaderEvents.mu; Host.mu; all others are leaves. proposals.led is
+// outside in: proposals.mu, peers.mu, leaderEvents.mu; Host.mu; trunkLink.mu, trunk.mu; all others are leaves. proposals.led is
 // called under proposals.mu and takes peers.mu and leaderEvents.mu. The log's and the snapshot store's
 // locks guard memory only: raft's main goroutine is the only one that writes a group's log and votes.
 package raftfsm

@@ -157,7 +157,10 @@ func (t *trunk) serve(c net.Conn) {
 	for _, q := range s.queues {
 		close(q)
 	}
-	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	switch {
+	case errors.Is(err, errFrame): // another program, or a defect of one side: the node that sent it dials anew
+		t.lg.Warn("a stream of another node carries no raft messages and is closed", zap.Stringer("peer", c.RemoteAddr()), zap.Error(err))
+	case !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed):
 		t.lg.Debug("a stream of another node has ended", zap.Stringer("peer", c.RemoteAddr()), zap.Error(err))
 	}
 }

@@ -48,15 +48,17 @@ func (l *trunkLink) stream(e *trunkEnd) (*trunkStream, error) {
 		l.mu.Unlock()
 		return nil, errNoTrunk
 	}
-	d, mine := l.dial, false
+	d := l.dial
 	if d == nil {
-		d, mine = &trunkDial{done: make(chan struct{})}, true
+		d = &trunkDial{done: make(chan struct{})}
+		// On a goroutine of the trunk: a replica that is closed does not wait for a peer that does not answer.
+		if !l.t.attend(func() { l.connect(d, e.dial) }) {
+			l.mu.Unlock()
+			return nil, net.ErrClosed
+		}
 		l.dial = d
 	}
 	l.mu.Unlock()
-	if mine {
-		l.connect(d, e.dial)
-	}
 	select {
 	case <-d.done:
 		return d.stream, d.err
@@ -72,7 +74,7 @@ func (l *trunkLink) connect(d *trunkDial, timeout time.Duration) {
 	refused := errors.As(err, &refusal) && refusal.Refused()
 	if err == nil {
 		d.stream = newTrunkStream(c)
-		if !l.t.attend(d.stream) {
+		if !l.t.attend(d.stream.read) {
 			_ = c.Close()
 			err = net.ErrClosed
 		}
@@ -91,14 +93,14 @@ func (l *trunkLink) connect(d *trunkDial, timeout time.Duration) {
 	close(d.done)
 }
 
-// attend starts a stream's reader, unless the trunk is closed.
-func (t *trunk) attend(s *trunkStream) bool {
+// attend runs fn on a goroutine that close waits for, unless the trunk is closed.
+func (t *trunk) attend(fn func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return false
 	}
-	t.spawn(s.read)
+	t.spawn(fn)
 	return true
 }
 

@@ -46,6 +46,14 @@ func openTrunk(t *testing.T, l raftfsm.Layer, node string) raftfsm.Trunk {
 	return trunk
 }
 
+// newTrunks opens the trunks of two nodes; counted is where the streams from a to b arrive.
+func newTrunks(t *testing.T) (n *raftfsmtest.Network, counted *countedLayer, a, b raftfsm.Trunk) {
+	t.Helper()
+	n = raftfsmtest.NewNetwork()
+	counted = &countedLayer{Layer: n.Layer("b", raftfsm.TrunkGroup)}
+	return n, counted, newTrunk(t, n, "a"), openTrunk(t, counted, "b")
+}
+
 // transport makes the transport of a group on a trunk.
 func transport(t *testing.T, trunk raftfsm.Trunk, n *raftfsmtest.Network, node string, group uint32) *raftfsm.TrunkTransport {
 	t.Helper()
@@ -93,9 +101,7 @@ func heartbeat(from *raftfsm.TrunkTransport, to raft.ServerID, term uint64) (uin
 // TestTrunkCarries sends every kind of message for two groups: one stream carries them all, and what is
 // too large for it goes by the group's own.
 func TestTrunkCarries(t *testing.T) {
-	n := raftfsmtest.NewNetwork()
-	counted := &countedLayer{Layer: n.Layer("b", raftfsm.TrunkGroup)}
-	a, b := newTrunk(t, n, "a"), openTrunk(t, counted, "b")
+	n, counted, a, b := newTrunks(t)
 	stop := make(chan struct{})
 	defer close(stop)
 	var from []*raftfsm.TrunkTransport
@@ -139,9 +145,7 @@ func TestTrunkCarries(t *testing.T) {
 // TestTrunkStuckGroup: a group whose raft reads nothing keeps neither the messages of another group
 // back nor the stream: its own calls fail, and their stream goes on.
 func TestTrunkStuckGroup(t *testing.T) {
-	n := raftfsmtest.NewNetwork()
-	counted := &countedLayer{Layer: n.Layer("b", raftfsm.TrunkGroup)}
-	a, b := newTrunk(t, n, "a"), openTrunk(t, counted, "b")
+	n, counted, a, b := newTrunks(t)
 	stuck, well := transport(t, a, n, "a", 1), transport(t, a, n, "a", 2)
 	transport(t, b, n, "b", 1)
 	stop := make(chan struct{})
@@ -177,8 +181,7 @@ func TestTrunkStuckGroup(t *testing.T) {
 
 // TestTrunkDeadSaysNothing (G5): what raft answers after the replica's death does not leave the node.
 func TestTrunkDeadSaysNothing(t *testing.T) {
-	n := raftfsmtest.NewNetwork()
-	a, b := newTrunk(t, n, "a"), newTrunk(t, n, "b")
+	n, _, a, b := newTrunks(t)
 	from, to := transport(t, a, n, "a", 1), transport(t, b, n, "b", 1)
 	go func() {
 		rpc := <-to.Consumer()
@@ -193,8 +196,7 @@ func TestTrunkDeadSaysNothing(t *testing.T) {
 // TestTrunkClosedReplica: whoever waits for a replica that is closed, or asks one that is not there, is
 // told so instead of waiting.
 func TestTrunkClosedReplica(t *testing.T) {
-	n := raftfsmtest.NewNetwork()
-	a, b := newTrunk(t, n, "a"), newTrunk(t, n, "b")
+	n, _, a, b := newTrunks(t)
 	from, to := transport(t, a, n, "a", 1), transport(t, b, n, "b", 1)
 	go func() {
 		<-to.Consumer()
@@ -213,9 +215,7 @@ func TestTrunkClosedReplica(t *testing.T) {
 
 // TestTrunkLeadsNowhere: a stream that brings nothing back is given up, and the next call dials.
 func TestTrunkLeadsNowhere(t *testing.T) {
-	n := raftfsmtest.NewNetwork()
-	counted := &countedLayer{Layer: n.Layer("b", raftfsm.TrunkGroup)}
-	a, b := newTrunk(t, n, "a"), openTrunk(t, counted, "b")
+	n, counted, a, b := newTrunks(t)
 	from, to := transport(t, a, n, "a", 1), transport(t, b, n, "b", 1)
 	stop := make(chan struct{})
 	defer close(stop)
@@ -239,9 +239,7 @@ func TestTrunkLeadsNowhere(t *testing.T) {
 // TestTrunkDialsOnce: groups that need a stream at the same time share one dial.
 func TestTrunkDialsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := raftfsmtest.NewNetwork()
-		counted := &countedLayer{Layer: n.Layer("b", raftfsm.TrunkGroup)}
-		a, b := newTrunk(t, n, "a"), openTrunk(t, counted, "b")
+		n, counted, a, b := newTrunks(t)
 		stop := make(chan struct{})
 		defer close(stop)
 		n.Cut("a", "b") // the dial hangs
@@ -264,10 +262,29 @@ func TestTrunkDialsOnce(t *testing.T) {
 	})
 }
 
+// TestTrunkCloseInterruptsDial: a replica that is closed does not wait for the dial to a node that does not answer.
+func TestTrunkCloseInterruptsDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _, a, _ := newTrunks(t)
+		from := transport(t, a, n, "a", 1)
+		n.Cut("a", "b")
+		failed := make(chan error)
+		go func() {
+			_, err := heartbeat(from, "b", 1)
+			failed <- err
+		}()
+		synctest.Wait() // it dials
+		begun := time.Now()
+		_ = from.Close()
+		if err := <-failed; !errors.Is(err, net.ErrClosed) || time.Since(begun) > 0 {
+			t.Errorf("%v after %v, want that this end is closed, at once", err, time.Since(begun))
+		}
+	})
+}
+
 // TestTrunkBreaks: calls under way on a stream that breaks fail at once, and the next one dials.
 func TestTrunkBreaks(t *testing.T) {
-	n := raftfsmtest.NewNetwork()
-	a, b := newTrunk(t, n, "a"), newTrunk(t, n, "b")
+	n, _, a, b := newTrunks(t)
 	from, to := transport(t, a, n, "a", 1), transport(t, b, n, "b", 1)
 	go func() {
 		<-to.Consumer()
