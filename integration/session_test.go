@@ -280,8 +280,8 @@ func TestQoS2EndsOnAnotherNode(t *testing.T) {
 			t.Fatalf("%s: no answer", what)
 		}
 	}
-	message := func(dup bool) *mqtt.Publish {
-		return &mqtt.Publish{Topic: []byte("once/x"), Payload: []byte("one"), QoS: 2, PacketID: 77, Dup: dup}
+	message := func(payload string, dup bool) *mqtt.Publish {
+		return &mqtt.Publish{Topic: []byte("once/x"), Payload: []byte(payload), QoS: 2, PacketID: 77, Dup: dup}
 	}
 	send := func(b *box, p mqtt.Packet) {
 		t.Helper()
@@ -290,11 +290,11 @@ func TestQoS2EndsOnAnotherNode(t *testing.T) {
 		}
 	}
 	a := connect(t, c.Nodes[0], "sender", keep)
-	send(a, message(false))
+	send(a, message("one", false))
 	expect("PUBLISH on n1", mqtt.TypePubrec)
 	_ = a.Close()
 	b := connect(t, c.Nodes[1], "sender", keep)
-	send(b, message(true)) // PUBREC was lost
+	send(b, message("one", true)) // PUBREC was lost
 	expect("PUBLISH again on n2", mqtt.TypePubrec)
 	_ = b.Close()
 	d := connect(t, c.Nodes[2], "sender", keep)
@@ -304,11 +304,12 @@ func TestQoS2EndsOnAnotherNode(t *testing.T) {
 	e := connect(t, c.Nodes[0], "sender", keep)
 	send(e, &mqtt.Pubrel{PacketID: 77}) // PUBCOMP was lost
 	expect("PUBREL again on n1", mqtt.TypePubcomp)
-	send(e, message(false)) // the id is free: a new message
-	expect("a new PUBLISH", mqtt.TypePubrec)
-	send(e, &mqtt.Pubrel{PacketID: 77})
-	expect("its PUBREL", mqtt.TypePubcomp)
-	e.publish(t, "once/end", "end", 1)
+	for _, payload := range []string{"one", "end"} { // the id is free: new messages, in order on one topic and QoS
+		send(e, message(payload, false))
+		expect("a new PUBLISH", mqtt.TypePubrec)
+		send(e, &mqtt.Pubrel{PacketID: 77})
+		expect("its PUBREL", mqtt.TypePubcomp)
+	}
 	if diff := cmp.Diff([]string{"one", "one", "end"}, sub.wait(t, 3)); diff != "" {
 		t.Errorf("received (-want +got):\n%s", diff)
 	}
