@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -425,6 +426,8 @@ func (w *World) Close(polite bool) {
 		}()
 	}
 	w.wg.Wait()
+	// A connection may just be closed by the goroutine of a context, which nobody waits for.
+	synctest.Wait()
 	for _, m := range w.nodes {
 		if left := w.Hub.Conns(m.id); left != 0 {
 			w.Failf("%s left %d connections open", m.id, left)
