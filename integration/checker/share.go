@@ -137,6 +137,10 @@ func (x *index) shareTwice(r *Report, g *share, p *publish, list []receiver) {
 			slice = append(slice, end)
 		}
 		if before.rec.first.QoS == 2 {
+			if d.QoS < 2 && x.heldUp(now.client, d, before.rec.first.T) {
+				r.Duplicates["share: a copy that was held up"]++
+				continue
+			}
 			r.add("I16", fmt.Sprintf("%s of %s went to %s with QoS 2 and then to %s", message(d), g.filter, before.client.name, now.client.name), slice...)
 			continue
 		}
@@ -155,6 +159,29 @@ func (x *index) shareTwice(r *Report, g *share, p *publish, list []receiver) {
 			r.add("I16", fmt.Sprintf("%s of %s went to %s and to %s without a reason", message(d), g.filter, before.client.name, now.client.name), slice...)
 		}
 	}
+}
+
+// heldUp tells whether d is a copy that a network held up: with QoS 1 to a member whose session the server took for ended
+// before it gave the message to another, at since. The connection is older than that, a fault explains why its end was not
+// seen, and nothing that the server said since came on it: no answer, and no message that was published later.
+func (x *index) heldUp(c *client, d *Event, since int64) bool {
+	at := slices.IndexFunc(c.conns, func(e *Event) bool { return e.Conn == d.Conn })
+	if at < 0 || c.conns[at].End > since || !x.faultIn(c.conns[at].T, d.T) {
+		return false
+	}
+	if slices.ContainsFunc(c.fences[d.Conn], func(e *Event) bool { return e.T > since }) {
+		return false
+	}
+	for i := sort.Search(len(x.events), func(i int) bool { return x.events[i].T >= since }); i < len(x.events); i++ {
+		e := &x.events[i]
+		if e.Kind != Deliver || e.Client != c.name || e.Conn != d.Conn {
+			continue
+		}
+		if pi, known := x.pubOf[msgKey{e.Publisher, e.Topic, e.Seq}]; known && x.pubs[pi].T > since {
+			return false
+		}
+	}
+	return true
 }
 
 // endBetween finds an end of a connection, or an UNSUBSCRIBE, of a client in a span of time.
