@@ -57,6 +57,7 @@ func bugs() []bug {
 		{name: "ack-before-commit", does: "PUBACK when the message is in the lane", by: []simRun{directed("TestPowerLossAfterAck")}, quick: true},
 		{name: "log-unsynced", does: "no fsync of the shared log", by: []simRun{directed("TestPowerLossAfterAck")}},
 		{name: "vote-unsynced", does: "no fsync of votes", by: []simRun{directed("TestPowerLossAfterAck"), directed("TestCrashAfterVote")}},
+		{name: "ahead-unanswered", does: "what is sent ahead of the leader's own disk counts before the follower has answered", by: []simRun{seeds()}},
 		{name: "epoch-unchecked", does: "commands with an older epoch change a session", by: []simRun{seeds()}},
 		{name: "lane-repeat-applied", does: "a lane's batch that comes again is applied again", by: []simRun{seeds()}},
 		{name: "resend-unordered", does: "a lane sends again from the end, and the shard takes it", by: []simRun{seeds()}},

@@ -18,7 +18,7 @@
 // courier for each follower while it has something to carry, and reopen after a failed hand-over. All
 // are joined by Close and by Kill; a database whose disk has failed may be left behind. A trunk has one
 // that accepts, one for each dial under way and each stream that this node has dialled, and for each that was accepted one and
-// one for each group on it.
+// one for each group on it; a leader has one for each message that goes ahead.
 //
 // Locks. None is held across a channel operation, a sleep or I/O (a call into a database counts as
 // I/O, and so does a callback), so that everything runs in testing/synctest. The order, from the

@@ -42,6 +42,7 @@ const (
 // Host owns a node's data directory: the shared log, the state database and the groups on them.
 type Host struct {
 	cfg     HostConfig
+	born    time.Time // beats are counted from it
 	fs      vfs.FS
 	lg      *zap.Logger
 	raftLg  *hcLogger // one for all groups: its sampler is large
@@ -68,7 +69,7 @@ func OpenHost(cfg HostConfig) (*Host, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, lg: cfg.Logger.Named("raftfsm"), groups: map[uint32]*Group{}}
+	h := &Host{cfg: cfg, born: time.Now(), lg: cfg.Logger.Named("raftfsm"), groups: map[uint32]*Group{}}
 	h.raftLg = newHCLogger(h.lg)
 	h.fst = newFailStop(h.lg, cfg.Fatal)
 	h.metrics = newHostMetrics(h)

@@ -33,6 +33,7 @@ type groupLog struct {
 	fence   func() fenceMarks
 	dead    func() bool
 	stored  func(logs []*raft.Log)
+	ahead   func(logs []*raft.Log) // is told what is about to be written
 	observe func(time.Duration)
 	tail    *tail // nil: none
 	// boundary answers for the entry that the snapshot ends with, on a follower. raft compares a
@@ -63,7 +64,7 @@ func newGroupLog(group uint32, backend logBackend, cacheBytes int, fst *failStop
 		group: group, backend: backend, fst: fst, wd: wd,
 		fence:  func() fenceMarks { return fenceMarks{} },
 		dead:   fst.isDead,
-		stored: func([]*raft.Log) {}, observe: func(time.Duration) {},
+		stored: func([]*raft.Log) {}, ahead: func([]*raft.Log) {}, observe: func(time.Duration) {},
 		boundary: func(uint64) (uint64, bool) { return 0, false },
 		grown:    make(chan struct{}, 1),
 		cache:    logCache{maxBytes: cacheBytes},
@@ -162,6 +163,7 @@ func (l *groupLog) StoreLogs(logs []*raft.Log) error {
 		reset = true
 	}
 	if !l.dead() {
+		l.ahead(logs)
 		c := l.wd.begin("log write", l.group, 1)
 		err := l.backend.append(logs, reset)
 		l.observe(l.wd.end(c))

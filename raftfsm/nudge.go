@@ -1,6 +1,25 @@
 package raftfsm
 
-import "github.com/hashicorp/raft"
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// beatsPerTimeout is how many heartbeats fit into a heartbeat timeout. raft would send five to ten, each group for itself.
+const beatsPerTimeout = 4
+
+// awaitBeat waits for the next of the moments at which all groups of a node send their heartbeats: they share the system calls
+// of their trunk, and wake a follower once.
+func (g *Group) awaitBeat() {
+	every := g.cfg.Heartbeat / beatsPerTimeout
+	t := time.NewTimer(every - time.Since(g.h.born)%every)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.ending:
+	}
+}
 
 // announce tells followers a commit index that nothing else will carry soon. raft sends the commit
 // index with the next entries, or after up to twice its CommitTimeout when there are none; a gateway

@@ -110,7 +110,7 @@ func (g *Group) startRaft() error {
 	g.layer = newGatedLayer(g.cfg.Layer, g.h.cfg.NodeID, 2*g.cfg.Heartbeat)
 	g.h.fst.register(g.layer)
 	g.trans = newSerialTransport(networkConfig(g.layer, rpcTimeout(g.cfg.Heartbeat), lg))
-	g.trans.replied, g.trans.hold, g.trans.carry = g.peers.replied, g.hold, g.peers.carry
+	g.trans.replied, g.trans.hold, g.trans.carry, g.trans.answer = g.peers.replied, g.hold, g.peers.carry, g.peers.answerAhead
 	trunk := g.h.trunk.Load()
 	if g.cfg.Alone || trunk != nil {
 		g.trans.openInbox()
@@ -120,6 +120,8 @@ func (g *Group) startRaft() error {
 			group: g.cfg.ID, inbox: g.trans.inbox, dead: g.isDead, patience: rpcTimeout(g.cfg.Heartbeat), dial: 2 * g.cfg.Heartbeat,
 		})
 	}
+	g.trans.beat = g.awaitBeat
+	g.log.ahead = g.peers.sendAhead
 	conf := raftConfig(g.h.cfg.NodeID, g.cfg, g.notify, lg)
 	err := g.bootstrap(conf)
 	if err == nil {

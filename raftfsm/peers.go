@@ -34,6 +34,7 @@ type peer struct {
 	confirmed uint64 // the newest round that it has confirmed
 	sending   bool   // a courier is under way
 	again     bool   // and has to go once more
+	ahead     *ahead // the last entries that were sent ahead of raft (ahead.go)
 }
 
 func newPeers(g *Group) *peers { return &peers{g: g, known: map[raft.ServerID]*peer{}} }
@@ -78,6 +79,8 @@ func (p *peers) replied(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 			q.match = max(q.match, reached)
 			q.told = max(q.told, min(req.LeaderCommitIndex, reached))
 			behind = q.match > q.told
+		} else { // it lacks what was named: a replica that was made anew, perhaps
+			q.match, q.told, q.ahead = 0, 0, nil
 		}
 	}
 	p.mu.Unlock()

@@ -74,6 +74,7 @@ func (p *pipe) write(b []byte) (int, error) {
 	if p.ended || p.aborted {
 		return 0, net.ErrClosed
 	}
+	p.link.bytes.Add(int64(len(b)))
 	p.chunks = append(p.chunks, chunk{b: append([]byte(nil), b...), at: at})
 	p.changedLocked()
 	return len(b), nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,7 @@ type link struct {
 	cut    bool
 	delay  time.Duration
 	healed chan struct{} // closed when a cut ends or begins
+	bytes  atomic.Int64  // written
 }
 
 func (l *link) isCut() (bool, <-chan struct{}) {
@@ -109,6 +111,9 @@ func (n *Network) Reset(node string) {
 		}
 	}
 }
+
+// Bytes is how many were written from a to b.
+func (n *Network) Bytes(a, b string) int64 { return n.link(a, b).bytes.Load() }
 
 // SetDelay delays bytes from a to b.
 func (n *Network) SetDelay(a, b string, d time.Duration) {
