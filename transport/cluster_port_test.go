@@ -180,7 +180,8 @@ func TestRefusals(t *testing.T) {
 			p := openNode(t, book{}, c.from, c.cluster, func(cfg *ClusterConfig) { cfg.Resolve = b.resolve })
 			_, _, err := p.dialNode(t.Context(), c.to, c.kind, c.group)
 			var re *RefusedError
-			if !errors.Is(err, c.want) || !errors.As(err, &re) {
+			var refusal interface{ Refused() bool } // how raftfsm asks
+			if !errors.Is(err, c.want) || !errors.As(err, &re) || !errors.As(err, &refusal) || !refusal.Refused() {
 				t.Fatalf("%v; want %v", err, c.want)
 			}
 			if re.NodeID == "" || re.Message == "" {

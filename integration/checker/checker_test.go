@@ -31,6 +31,18 @@ func (s *story) publish(seq uint64, qos byte, at int64) *story {
 	return s.add(Event{Kind: Publish, T: at, End: at + 2, Client: "p", Conn: 1, Topic: "a/b", Seq: seq, QoS: qos})
 }
 
+// again lets the publisher send a message once more.
+func (s *story) again(seq uint64, conn int32, at int64) *story {
+	return s.add(Event{Kind: Resent, T: at, Client: "p", Conn: conn, Topic: "a/b", Seq: seq})
+}
+
+// unanswered has two messages that were sent and not acknowledged, and the publisher's next connection.
+func unanswered() *story {
+	return begun().
+		add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
+		add(Event{Kind: Publish, T: 11, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 2, QoS: 1}).connect("p", 2, 20, true)
+}
+
 func (s *story) deliver(seq uint64, qos byte, conn int32, id uint16, dup bool, at int64) *story {
 	return s.add(Event{Kind: Deliver, T: at, Client: "s", Conn: conn, Publisher: "p", Topic: "a/b", Seq: seq, QoS: qos, PacketID: id, Dup: dup})
 }
@@ -82,6 +94,9 @@ func TestGoodHistories(t *testing.T) {
 			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
 			deliver(1, 1, 1, 1, false, 12).connect("p", 2, 20, true).
 			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).deliver(1, 1, 1, 2, false, 30).drained(1, 50),
+		"sent again the other way round": unanswered().again(2, 2, 21).again(1, 2, 22).deliver(2, 1, 1, 1, false, 24).deliver(1, 1, 1, 2, false, 25).drained(1, 50),
+		"sent again the other way round, on two connections": unanswered().again(2, 2, 21).connect("p", 3, 22, true).again(1, 3, 24).
+			deliver(2, 1, 1, 1, false, 25).deliver(1, 1, 1, 2, false, 26).drained(1, 50),
 		"a newer one before the one that is sent again": begun().
 			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).connect("p", 2, 20, true).
 			add(Event{Kind: Publish, T: 21, End: 40, Client: "p", Conn: 2, Topic: "a/b", Seq: 2, QoS: 1}).
@@ -147,12 +162,11 @@ func TestPlantedViolations(t *testing.T) {
 			deliver(1, 2, 1, 1, false, 12).deliver(1, 2, 1, 2, false, 14).drained(1, 50)},
 		{"retransmitted within a connection", "I3", begun().publish(1, 1, 10).deliver(1, 1, 1, 1, false, 12).deliver(1, 1, 1, 1, true, 14).drained(1, 50)},
 		{"first receptions swapped", "I4", begun().publish(1, 1, 10).publish(2, 1, 11).deliver(2, 1, 1, 1, false, 13).deliver(1, 1, 1, 2, false, 14).drained(1, 50)},
-		{"swapped, and sent again in order", "I4", begun().
-			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).
-			add(Event{Kind: Publish, T: 11, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 2, QoS: 1}).connect("p", 2, 20, true).
-			add(Event{Kind: Resent, T: 21, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).
-			add(Event{Kind: Resent, T: 22, Client: "p", Conn: 2, Topic: "a/b", Seq: 2}).
-			deliver(2, 1, 1, 1, false, 24).deliver(1, 1, 1, 2, false, 25).drained(1, 50)},
+		{"swapped, and sent again in order", "I4", unanswered().again(1, 2, 21).again(2, 2, 22).deliver(2, 1, 1, 1, false, 24).deliver(1, 1, 1, 2, false, 25).drained(1, 50)},
+		{"swapped, sent again in order, and the first one once more", "I4", unanswered().again(1, 2, 21).again(2, 2, 22).connect("p", 3, 23, true).again(1, 3, 25).
+			deliver(2, 1, 1, 1, false, 26).deliver(1, 1, 1, 2, false, 27).drained(1, 50)},
+		{"swapped, and each sent again on a connection of its own, in order", "I4", unanswered().again(1, 2, 21).connect("p", 3, 22, true).again(2, 3, 24).
+			deliver(2, 1, 1, 1, false, 26).deliver(1, 1, 1, 2, false, 27).drained(1, 50)},
 		{"swapped, and a newer one sent after the one that is sent again", "I4", begun().
 			add(Event{Kind: Publish, T: 10, End: 40, Client: "p", Conn: 1, Topic: "a/b", Seq: 1, QoS: 1}).connect("p", 2, 20, true).
 			add(Event{Kind: Resent, T: 21, Client: "p", Conn: 2, Topic: "a/b", Seq: 1}).

@@ -45,15 +45,15 @@ type publish struct {
 	will   bool     // the server publishes it, if at all
 }
 
-// overtakenBy tells whether the publisher itself sent q before p on one of its connections. It may: a client that has just
-// reconnected may send something new before it sends again what was not acknowledged (eclipse/paho.mqtt.golang does when
-// Publish and its resume meet), and the order in which the server gets them is the order that it keeps (v5:4.6).
+// overtakenBy tells whether the publisher itself sent q on one of its connections before p, which it sent again after that. It
+// may: a client that has just reconnected may send something new before it sends again what was not acknowledged
+// (eclipse/paho.mqtt.golang does when Publish and its resume meet), and the order in which the server gets them is the order
+// that it keeps (v5:4.6).
 func (p *publish) overtakenBy(q *publish) bool {
-	for _, again := range p.resent {
-		if q.Conn == again.Conn && q.T < again.T {
-			return true
-		}
-		if slices.ContainsFunc(q.resent, func(e *Event) bool { return e.Conn == again.Conn && e.T < again.T }) {
+	for _, e := range append([]*Event{q.Event}, q.resent...) {
+		before := func(s *Event) bool { return s.Conn == e.Conn && s.T < e.T }
+		after := func(s *Event) bool { return s.T > e.T }
+		if !before(p.Event) && !slices.ContainsFunc(p.resent, before) && slices.ContainsFunc(p.resent, after) {
 			return true
 		}
 	}
