@@ -70,8 +70,9 @@ faults: ## every fault class, then the long fault runs; the report is left in fa
 	FLOTILLA_FAULTS=1 $(GO) test -v -count=1 -timeout 180m -run '^Test(FaultClasses|Failover|Partition|FiveNodes|SharesUnderKills)$$' ./integration
 
 .PHONY: sim
-sim: ## 10,000 seeds of simulated clusters
-	FLOTILLA_SIM_SEEDS=10000 $(GO) test -count=1 -timeout 24h -run '^TestSeeds$$' ./integration/sim
+sim: ## 10,000 seeds of simulated clusters, as many at a time as there are processors (hours)
+	$(GO) test -c -o bin/sim.test ./integration/sim
+	cd integration/sim && FLOTILLA_SIM_SEEDS=$${FLOTILLA_SIM_SEEDS:-10000} ../../bin/sim.test -test.timeout 24h -test.run '^TestSeeds$$'
 
 .PHONY: planted
 planted: ## each planted bug must be caught by the suites

@@ -5,22 +5,19 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
-	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/flotilla-mqtt/flotilla/integration/checker"
 )
 
-const (
-	// seedsDefault is how many seeds a plain go test plays.
-	seedsDefault = 10
-	faultTime    = 20 * time.Second
-	// realLimit is how long a seed may take in real time: a wedged cluster spins in fake time for ever.
-	realLimit = 4 * time.Minute
-)
+// realLimit is how long a seed may take in real time: a wedged cluster spins in fake time for ever.
+const realLimit = 4 * time.Minute
 
 // bubble runs fn in a bubble, with a watchdog in real time.
 func bubble(t *testing.T, seed uint64, fn func(t *testing.T, o Options)) {
@@ -51,45 +48,25 @@ func TestWithoutFaults(t *testing.T) {
 	})
 }
 
-func TestSeeds(t *testing.T) {
-	first, n := uint64(1), seedsDefault
-	if v := os.Getenv("FLOTILLA_SIM_SEEDS"); v != "" {
-		n, _ = strconv.Atoi(v)
-	}
-	if v := os.Getenv("FLOTILLA_SIM_SEED"); v != "" {
-		first, _ = strconv.ParseUint(v, 10, 64)
-		if os.Getenv("FLOTILLA_SIM_SEEDS") == "" {
-			n = 1
-		}
-	}
-	for seed := first; seed < first+uint64(n); seed++ {
-		real := time.Now()
-		bubble(t, seed, func(t *testing.T, o Options) {
-			if seed%3 == 0 {
-				o.CrashVoters = 10
-			}
-			w := NewWorld(t, o)
-			w.Run(faultTime)
-			report(t, w)
-		})
-		t.Logf("seed %d: %v of real time", seed, time.Since(real).Round(time.Millisecond))
-		if t.Failed() {
-			t.Fatalf("seed %d failed: FLOTILLA_SIM_SEED=%d go test -run TestSeeds ./integration/sim", seed, seed)
-		}
-	}
-}
-
-func report(t *testing.T, w *World) {
+// report judges a run, and keeps its history if that is wanted or something is wrong with it.
+func report(t *testing.T, w *World) *checker.Report {
 	r, err := w.Verdict()
 	if r != nil {
 		t.Log(r.String())
 	}
-	if dir := os.Getenv("FLOTILLA_SIM_HISTORY"); dir != "" {
-		if err := w.rec.Save(filepath.Join(dir, fmt.Sprintf("%s-%d.jsonl", t.Name(), w.opt.Seed))); err != nil {
-			t.Error(err)
-		}
-	}
 	if err != nil {
 		t.Errorf("seed %d:\n%v", w.opt.Seed, err)
 	}
+	dir := os.Getenv("FLOTILLA_SIM_HISTORY")
+	if dir == "" && t.Failed() {
+		dir = os.TempDir()
+	}
+	if dir != "" {
+		name := filepath.Join(dir, fmt.Sprintf("%s-%d.jsonl", strings.ReplaceAll(t.Name(), "/", "-"), w.opt.Seed))
+		if err := w.rec.Save(name); err != nil {
+			t.Error(err)
+		}
+		t.Logf("the history is in %s", name)
+	}
+	return r
 }
