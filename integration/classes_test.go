@@ -70,7 +70,7 @@ func TestFaultClasses(t *testing.T) {
 	long(t)
 	rounds, wanted := 1, []string{"F8"} // CI: what the other fault tests leave out, briefly
 	if os.Getenv("FLOTILLA_FAULTS") != "" {
-		rounds, wanted = 22, nil
+		rounds, wanted = 24, nil
 	}
 	if v := os.Getenv("FLOTILLA_CLASSES"); v != "" {
 		wanted = strings.Split(v, ",")
