@@ -59,7 +59,7 @@ func bugs() []bug {
 		{name: "vote-unsynced", does: "no fsync of votes", by: []simRun{directed("TestPowerLossAfterAck"), directed("TestCrashAfterVote")}},
 		{name: "ahead-unanswered", does: "what is sent ahead of the leader's own disk counts before the follower has answered", by: []simRun{seeds()}},
 		{name: "epoch-unchecked", does: "commands with an older epoch change a session", by: []simRun{seeds()}},
-		{name: "lane-repeat-applied", does: "a lane's batch that comes again is applied again", by: []simRun{seeds()}},
+		{name: "lane-repeat-applied", does: "a lane's batch that comes again is applied again", by: []simRun{{test: "TestLaneRepeat", room: "raftfsm/state"}, seeds()}},
 		{name: "resend-unordered", does: "a lane sends again from the end, and the shard takes it", by: []simRun{seeds()}},
 		{name: "origin-key-forgotten", does: "released messages and wills are applied as often as they come", by: []simRun{directed("TestPowerLossAfterAck"), seeds()}},
 		{name: "released-twice", does: "PUBREL releases a QoS 2 message twice", by: []simRun{directed("TestWithoutFaults")}, quick: true},
