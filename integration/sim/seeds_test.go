@@ -66,8 +66,8 @@ func newSeedRun(t *testing.T) *seedRun {
 			return 0, false
 		}
 		n, err := strconv.ParseUint(v, 10, bits)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+		if err != nil || n == 0 {
+			t.Fatalf("%s is %q, not a number from 1 on", name, v)
 		}
 		return n, true
 	}
@@ -124,7 +124,7 @@ func (r *seedRun) progress() (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintln(os.Stderr, r)
+				fmt.Fprintf(os.Stderr, "%v; about %v to go\n", r, r.left())
 			case <-end:
 				return
 			}
@@ -139,11 +139,13 @@ func (r *seedRun) progress() (stop func()) {
 func (r *seedRun) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	spent := time.Since(r.begun)
-	text := fmt.Sprintf("%d of %d seeds from %d on in %v: %d faults, %d acknowledged with QoS 1, %d with QoS 2",
-		r.done, r.count, r.first, spent.Round(time.Second), r.faults, r.acked[1], r.acked[2])
-	if left := r.count - r.done; left > 0 && r.done > 0 {
-		text += fmt.Sprintf("; about %v to go", (spent / time.Duration(r.done) * time.Duration(left)).Round(time.Minute))
-	}
-	return text
+	return fmt.Sprintf("%d of %d seeds from %d on in %v: %d faults, %d acknowledged with QoS 1, %d with QoS 2",
+		r.done, r.count, r.first, time.Since(r.begun).Round(time.Second), r.faults, r.acked[1], r.acked[2])
+}
+
+// left is how long the rest will take, if it takes as long as what is done.
+func (r *seedRun) left() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return (time.Since(r.begun) / time.Duration(max(r.done, 1)) * time.Duration(r.count-r.done)).Round(time.Minute)
 }

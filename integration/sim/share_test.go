@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -38,8 +39,17 @@ func TestLateShareCopy(t *testing.T) {
 		for range messages {
 			p.send(pub)
 		}
-		time.Sleep(100 * time.Millisecond) // what is the guest's is on its way
-		before := m.in.count()
+		before := 0 // messages that the other member has got; the guest's are on their way
+		if err := w.until(readyLimit, func() error {
+			st, _, err := w.running(away).Session(t.Context(), guest.name)
+			if before = m.in.count(); err == nil && before+int(st.InboxDepth) < messages {
+				err = fmt.Errorf("%s has %d messages, %s %d of %d", guest.name, st.InboxDepth, m.name, before, messages)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait() // the gateway has sent what it has
 		w.fault("isolate " + away.id)
 		w.cutPeers(away)
 		if err := w.until(readyLimit, func() error {
@@ -52,9 +62,13 @@ func TestLateShareCopy(t *testing.T) {
 		}
 		w.Hub.HealAll()
 		w.fault("heal")
-		time.Sleep(100 * time.Millisecond)
-		if late := guest.in.count(); before == messages || late != messages-before {
-			t.Errorf("%d late copies for the guest, want the %d that the other member did not have", late, messages-before)
+		if err := w.until(readyLimit, func() error {
+			if late := guest.in.count(); before == messages || late != messages-before {
+				return fmt.Errorf("%d late copies for the guest, want the %d that the other member did not have", late, messages-before)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 		_, _, _ = held.Close(), live.Close(), pub.Close() // they never fail
 		p.run(after(0), after(readyLimit))
