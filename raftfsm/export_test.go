@@ -43,8 +43,8 @@ func NewCarryingTransport(l raft.StreamLayer, index, term uint64) raft.Transport
 type Trunk struct{ t *trunk }
 
 // NewTrunk opens one.
-func NewTrunk(l Layer, self string) Trunk {
-	return Trunk{newTrunk(newGatedLayer(l, self, 0), zap.NewNop())}
+func NewTrunk(l Layer, self string, lg *zap.Logger) Trunk {
+	return Trunk{newTrunk(newGatedLayer(l, self, 0), lg)}
 }
 
 // Close closes the trunk; its transports are closed before.

@@ -2,6 +2,7 @@ package raftfsm_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"reflect"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"github.com/flotilla-mqtt/flotilla/raftfsm"
 	"github.com/flotilla-mqtt/flotilla/raftfsm/raftfsmtest"
 	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // countedLayer counts the streams that arrive.
@@ -32,12 +35,12 @@ func (l *countedLayer) Accept() (net.Conn, error) {
 // newTrunk opens the trunk of a node; it is closed after the transports that the test makes on it.
 func newTrunk(t *testing.T, n *raftfsmtest.Network, node string) raftfsm.Trunk {
 	t.Helper()
-	return openTrunk(t, n.Layer(node, raftfsm.TrunkGroup), node)
+	return openTrunk(t, n.Layer(node, raftfsm.TrunkGroup), node, zap.NewNop())
 }
 
-func openTrunk(t *testing.T, l raftfsm.Layer, node string) raftfsm.Trunk {
+func openTrunk(t *testing.T, l raftfsm.Layer, node string, lg *zap.Logger) raftfsm.Trunk {
 	t.Helper()
-	trunk := raftfsm.NewTrunk(l, node)
+	trunk := raftfsm.NewTrunk(l, node, lg)
 	t.Cleanup(func() {
 		if err := trunk.Close(); err != nil {
 			t.Error(err)
@@ -51,7 +54,7 @@ func newTrunks(t *testing.T) (n *raftfsmtest.Network, counted *countedLayer, a, 
 	t.Helper()
 	n = raftfsmtest.NewNetwork()
 	counted = &countedLayer{Layer: n.Layer("b", raftfsm.TrunkGroup)}
-	return n, counted, newTrunk(t, n, "a"), openTrunk(t, counted, "b")
+	return n, counted, newTrunk(t, n, "a"), openTrunk(t, counted, "b", zap.NewNop())
 }
 
 // transport makes the transport of a group on a trunk.
@@ -280,6 +283,32 @@ func TestTrunkCloseInterruptsDial(t *testing.T) {
 			t.Errorf("%v after %v, want that this end is closed, at once", err, time.Since(begun))
 		}
 	})
+}
+
+// TestTrunkGarbage: a stream that carries something else is closed, and an operator reads of it; one that just ends is no news.
+func TestTrunkGarbage(t *testing.T) {
+	for text, warnings := range map[string]int{"GET / HTTP/1.1\r\nHost: broker\r\n\r\n": 1, "": 0} {
+		synctest.Test(t, func(t *testing.T) {
+			n := raftfsmtest.NewNetwork()
+			core, logs := observer.New(zap.WarnLevel)
+			openTrunk(t, n.Layer("b", raftfsm.TrunkGroup), "b", zap.New(core))
+			c, err := n.Layer("a", raftfsm.TrunkGroup).Dial("b", time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text == "" {
+				_ = c.Close()
+			} else if _, err := c.Write([]byte(text)); err != nil {
+				t.Error(err)
+			} else if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("garbage was answered, or the stream not closed: %v", err)
+			}
+			synctest.Wait()
+			if logs.Len() != warnings {
+				t.Errorf("%q: %d warnings, want %d: %v", text, logs.Len(), warnings, logs.All())
+			}
+		})
+	}
 }
 
 // TestTrunkBreaks: calls under way on a stream that breaks fail at once, and the next one dials.
