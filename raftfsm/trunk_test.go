@@ -300,7 +300,7 @@ func TestTrunkGarbage(t *testing.T) {
 				_ = c.Close()
 			} else if _, err := c.Write([]byte(text)); err != nil {
 				t.Error(err)
-			} else if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			} else if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Errorf("garbage was answered, or the stream not closed: %v", err)
 			}
 			synctest.Wait()
