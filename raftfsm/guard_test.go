@@ -46,7 +46,12 @@ func TestG1HeartbeatsPassTheMainLoop(t *testing.T) {
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := strayEntries(t, tc.trans); (got > 0) != tc.racy {
+			got := strayEntries(t, tc.trans)
+			// The stock main loop notices the new term in time if it wakes between the two, as it does now and then.
+			for tries := 1; tc.racy && got == 0 && tries < 10; tries++ {
+				got = strayEntries(t, tc.trans)
+			}
+			if (got > 0) != tc.racy {
 				t.Fatalf("leader of term 2 stored %d entries of term 3, want any: %v", got, tc.racy)
 			}
 		})
