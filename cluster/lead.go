@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,9 @@ const (
 	tickPause = 2 * time.Millisecond
 	// checkpointEvery is after how many entries replicas compare digests (G8).
 	checkpointEvery = 10_000
+	// tellTimeEvery is how long a shard's log may be silent about the time: what is lost of it when all replicas start
+	// again at a time.
+	tellTimeEvery = 10 * time.Second
 )
 
 // lead is what a node does for a shard while it leads it: merge batches, feed
@@ -47,6 +51,7 @@ type lead struct {
 	lastCheckpoint uint64
 	lostAt         map[ownerKey]int64
 	viewed         *state.ControlView
+	told           map[string]uint64 // the processes that were up when the time was last told on their behalf
 }
 
 // ownerKey is a process of a node.
@@ -58,6 +63,7 @@ type ownerKey struct {
 // startLead begins the duties of a new leader. The group has applied all that
 // earlier leaders committed.
 func (n *Node) startLead(r *shardReplica, term uint64) *lead {
+	r.clock.lead(term)
 	ctx, cancel := context.WithCancel(n.ctx)
 	l := &lead{
 		n: n, shard: r.id, term: term, group: r.group, mach: r.mach, now: r.clock.now, cancel: cancel,
@@ -142,6 +148,10 @@ func (l *lead) followView(primed bool) {
 	if !l.informed.Load() {
 		return
 	}
+	if up := gatewaysUp(view); !maps.Equal(up, l.told) {
+		l.told = up
+		l.tick() // a process that has just started knows the time of the last entry, and not how long ago that was
+	}
 	now := l.n.now()
 	for _, key := range goneOwners(view, l.mach.Owners()) {
 		if now-l.lostAt[key] < 2*time.Second.Milliseconds() {
@@ -168,11 +178,19 @@ func goneOwners(view *state.ControlView, owners []state.OwnerCount) []ownerKey {
 	return gone
 }
 
-// keepTime proposes a tick when something in the machine is due. A tick does
-// bounded work, so the next one follows while something is left.
+// keepTime proposes a tick when something in the machine is due, and when the log
+// has been silent for long.
 func (l *lead) keepTime() {
 	due, now := l.mach.NextDue(), l.now()
-	if due == 0 || due > now || !l.ticking.CompareAndSwap(false, true) {
+	if due != 0 && due <= now || now-l.mach.Clock() >= tellTimeEvery.Milliseconds() {
+		l.tick()
+	}
+}
+
+// tick puts the time into the log. The machine then does what is due, bounded work
+// at a time, so the next one follows while something is left.
+func (l *lead) tick() {
+	if !l.ticking.CompareAndSwap(false, true) {
 		return
 	}
 	l.proposeThen(command.AppendTick(nil), func(err error) {

@@ -45,7 +45,7 @@ func (m *shardMachine) Load(st raftfsm.Store) error {
 		return err
 	}
 	if ms := m.Shard.Clock(); ms != 0 {
-		m.clock.observe(ms)
+		m.clock.load(ms)
 	}
 	if m.n.serving.Load() {
 		m.n.spawn(func() { m.n.wakeSessions(func(shard uint32) bool { return shard == m.id }) })
@@ -54,12 +54,12 @@ func (m *shardMachine) Load(st raftfsm.Store) error {
 }
 
 // Apply implements raftfsm.Machine.
-func (m *shardMachine) Apply(index uint64, entry []byte) (any, error) {
+func (m *shardMachine) Apply(index, term uint64, entry []byte) (any, error) {
 	results, effects, err := m.Shard.Apply(index, entry)
 	if err != nil {
 		return nil, err
 	}
-	m.clock.observe(m.Shard.Clock())
+	m.clock.observe(term, m.Shard.Clock())
 	if !effects.Empty() {
 		if m.n.leading(m.id) != nil {
 			m.n.events.applied(m.id, &effects)
@@ -88,7 +88,7 @@ func (m *controlMachine) Load(st raftfsm.Store) error {
 }
 
 // Apply implements raftfsm.Machine.
-func (m *controlMachine) Apply(index uint64, entry []byte) (any, error) {
+func (m *controlMachine) Apply(index, _ uint64, entry []byte) (any, error) {
 	before := m.c.mach.View()
 	kind, began := m.meter.beginEntry(entry)
 	results, err := m.c.mach.Apply(index, entry)

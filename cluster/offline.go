@@ -14,7 +14,7 @@ var (
 type offlineControl struct{ *state.Control }
 
 // Apply implements raftfsm.Machine.
-func (m offlineControl) Apply(index uint64, entry []byte) (any, error) {
+func (m offlineControl) Apply(index, _ uint64, entry []byte) (any, error) {
 	return m.Control.Apply(index, entry)
 }
 
@@ -22,7 +22,7 @@ func (m offlineControl) Apply(index uint64, entry []byte) (any, error) {
 type offlineShard struct{ *state.Shard }
 
 // Apply implements raftfsm.Machine.
-func (m offlineShard) Apply(index uint64, entry []byte) (any, error) {
+func (m offlineShard) Apply(index, _ uint64, entry []byte) (any, error) {
 	results, _, err := m.Shard.Apply(index, entry)
 	return results, err
 }

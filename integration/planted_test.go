@@ -77,6 +77,7 @@ func bugs() []bug {
 		{name: "restore-into-a-copy", does: "a snapshot that was installed does not reach the machine", by: []simRun{directed("TestSnapshots")}},
 		{name: "snapshot-without-tail", does: "a snapshot lacks what was still in memory", by: []simRun{directed("TestSnapshots")}},
 		{name: "log-cut-before-flush", does: "the log is cut before the state is on disk", by: []simRun{directed("TestSnapshots")}},
+		{name: "clock-ahead", does: "a replica keeps its own time when that of its leader is behind", by: []simRun{directed("TestTimeOfTheMinority")}},
 		{name: "replay-applied-again", does: "entries that were applied are applied again after a restart", by: []simRun{directed("TestSnapshots"), seeds()}},
 	}
 }

@@ -73,7 +73,9 @@ func TestAheadSendsOnce(t *testing.T) {
 		for range entries {
 			c.MustPropose(1, make([]byte, size))
 		}
-		if got := (sent() - before) / size; got < 2*entries || got > 2*entries+entries/10 {
+		// The last entry may be answered before the second follower has it. And if raft comes late for one entry and finds the
+		// next one there, it asks for both, of which only the second is then sent ahead: both go again.
+		if got := (sent() - before) / size; got < 2*entries-1 || got > 2*entries+entries/4 {
 			t.Errorf("%d times %d bytes for %d entries and two followers", got, size, entries)
 		}
 	})

@@ -15,9 +15,9 @@ import (
 // Machine is a deterministic state machine. Apply, WriteBack and Load are called by one goroutine at
 // a time; the others may run beside them.
 type Machine interface {
-	// Apply applies one entry. An error means that an impossible state was met: the process ends.
-	// It may keep slices of entry, and must not change them.
-	Apply(index uint64, entry []byte) (results any, err error)
+	// Apply applies one entry, which a leader of this term has made. An error means that an impossible state was
+	// met: the process ends. It may keep slices of entry, and must not change them.
+	Apply(index, term uint64, entry []byte) (results any, err error)
 	// Load discards what is in memory and rebuilds it from st.
 	Load(st Store) error
 	// Applied is the index of the last entry that Apply has seen.

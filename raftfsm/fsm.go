@@ -39,7 +39,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			g.members.committed(l.Index, raft.DecodeConfiguration(l.Data))
 		case len(l.Data) > 0 && (l.Index > g.cfg.Machine.Applied() || planted("replay-applied-again")):
 			var err error
-			if results, err = g.cfg.Machine.Apply(l.Index, l.Data); err != nil {
+			if results, err = g.cfg.Machine.Apply(l.Index, l.Term, l.Data); err != nil {
 				g.h.fst.fail(fmt.Errorf("apply entry %d of group %d: %w", l.Index, g.cfg.ID, err))
 				return none
 			}

@@ -308,7 +308,7 @@ func (g *OfflineGroup) Load(m Machine) (stored uint64, err error) {
 		if e.Type != "command" || len(e.Data) == 0 {
 			return true
 		}
-		if _, failed = m.Apply(e.Index, e.Data); failed != nil {
+		if _, failed = m.Apply(e.Index, e.Term, e.Data); failed != nil {
 			failed = fmt.Errorf("apply entry %d of group %d: %w", e.Index, g.ID, failed)
 		}
 		return failed == nil

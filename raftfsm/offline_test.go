@@ -254,7 +254,7 @@ func TestRepairAdoptsAStateAheadOfTheLog(t *testing.T) {
 					t.Fatal(err)
 				}
 				for ahead = end + 1; ahead < end+5; ahead++ {
-					if _, err := m.Apply(ahead, fmt.Appendf(nil, "%c ahead", 'a'+ahead%26)); err != nil {
+					if _, err := m.Apply(ahead, 1, fmt.Appendf(nil, "%c ahead", 'a'+ahead%26)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -266,7 +266,7 @@ func TestRepairAdoptsAStateAheadOfTheLog(t *testing.T) {
 					t.Errorf("it ends at %d, want %d", at, ahead+2)
 				}
 			})
-			if _, err := m.Apply(ahead+2, []byte("recovered")); err != nil {
+			if _, err := m.Apply(ahead+2, 1, []byte("recovered")); err != nil {
 				t.Fatal(err)
 			}
 			c := l.again(t)

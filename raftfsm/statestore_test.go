@@ -118,7 +118,7 @@ func TestStateCrashImages(t *testing.T) {
 			switch rapid.IntRange(0, 6).Draw(rt, "op") {
 			default:
 				index++
-				if _, err := m.Apply(index, []byte(fmt.Sprintf("%c entry %d", rune('a'+rng.IntN(20)), index))); err != nil {
+				if _, err := m.Apply(index, 1, []byte(fmt.Sprintf("%c entry %d", rune('a'+rng.IntN(20)), index))); err != nil {
 					rt.Fatal(err)
 				}
 				note()

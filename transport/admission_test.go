@@ -203,6 +203,7 @@ func TestSlowWriters(t *testing.T) {
 			for range 19 {
 				<-ends
 			}
+			synctest.Wait() // the port has noticed, too
 			if n := p.in.adm.pendingLen(); n != 0 {
 				t.Errorf("%s: %d pending", name, n)
 			}

@@ -41,7 +41,7 @@ func NewMachine() *Machine { return &Machine{dirty: map[byte]bool{}} }
 var ErrImpossible = errors.New("impossible entry")
 
 // Apply implements raftfsm.Machine. The result is how many entries were applied before.
-func (m *Machine) Apply(index uint64, entry []byte) (any, error) {
+func (m *Machine) Apply(index, _ uint64, entry []byte) (any, error) {
 	if bytes.HasPrefix(entry, []byte("bad")) {
 		return nil, ErrImpossible
 	}

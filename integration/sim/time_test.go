@@ -1,0 +1,180 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/flotilla-mqtt/flotilla/cluster"
+	"github.com/flotilla-mqtt/flotilla/cmd/flotilla/mqttc"
+	"github.com/flotilla-mqtt/flotilla/integration/checker"
+	"github.com/flotilla-mqtt/flotilla/transport/mqtt"
+)
+
+// shardOfTime is the one shard of the tests below.
+const shardOfTime = 1
+
+// lender makes sessions that end by time, and asks when they did.
+type lender struct {
+	t  *testing.T
+	w  *World
+	at *machine // the node that it uses: one that stays up, or comes back
+}
+
+// lend connects a client whose session ends so long after its connection. The connection ends when the caller wants, and has
+// ended for the groups, too, when hangUp returns.
+func (l lender) lend(name string, expiry time.Duration) (hangUp func()) {
+	c := l.w.newClient(name)
+	c.edit = func(ev *checker.Event, p *mqtt.Connect) {
+		p.SessionExpiry = uint32(expiry / time.Second)
+		ev.Expiry = p.SessionExpiry
+	}
+	var mc *mqttc.Client
+	if err := l.w.until(readyLimit, func() (err error) {
+		mc, err = c.dial(context.Background(), l.at.id)
+		return err
+	}); err != nil {
+		l.t.Fatal(err)
+	}
+	return func() {
+		_ = mc.Close() // it never fails
+		if err := l.w.until(readyLimit, func() error {
+			if st, there := l.look(name); there && st.Connected {
+				return fmt.Errorf("%s is still connected", name)
+			}
+			return nil
+		}); err != nil {
+			l.t.Error(err)
+		}
+	}
+}
+
+// look asks the groups for a session.
+func (l lender) look(name string) (st cluster.SessionStatus, there bool) {
+	if err := l.w.until(readyLimit, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		var err error
+		st, there, err = l.w.running(l.at).Session(ctx, name)
+		return err
+	}); err != nil {
+		l.t.Error(err)
+	}
+	return st, there
+}
+
+// endsAt wants a session to be there a second before its end, and gone two seconds after it (I12), or as late as may be.
+func (l lender) endsAt(name string, end time.Time, late time.Duration) {
+	time.Sleep(time.Until(end.Add(-time.Second)))
+	if _, there := l.look(name); !there {
+		l.t.Errorf("%s has ended too early: it has a second left", name)
+	}
+	time.Sleep(time.Until(end.Add(late)))
+	if _, there := l.look(name); there {
+		l.t.Errorf("%s is still there %v after its end", name, time.Since(end))
+	}
+}
+
+// led hands the shard to a node and waits until it leads.
+func (l lender) led(m *machine) {
+	if err := l.w.until(readyLimit, func() error {
+		leader := l.w.lead.latest(shardOfTime)
+		if leader == m {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err := l.w.running(leader).TransferLeader(ctx, shardOfTime, m.id)
+		return fmt.Errorf("%s leads, not %s (%w)", leader.id, m.id, err)
+	}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l lender) again(ms ...*machine) {
+	l.w.Crash(false, 0, ms...)
+	for _, m := range ms {
+		l.w.Start(m)
+	}
+	if err := l.w.WaitReady(); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestTimeOfARestartedReplica is I12 for a replica that starts again after an hour in which its group had nothing to write,
+// and leads then: it must know what time it is, and whoever leads after it must not know better.
+func TestTimeOfARestartedReplica(t *testing.T) {
+	bubble(t, 95, func(t *testing.T, o Options) {
+		o.Shards = shardOfTime
+		w := formed(t, o)
+		first := w.lead.latest(shardOfTime)
+		l := lender{t, w, first}
+		var others []*machine
+		for _, m := range w.nodes {
+			if m != first {
+				others = append(others, m)
+			}
+		}
+		long := time.Now().Add(10 * time.Minute)
+		l.lend("long", 10*time.Minute)()
+		hangUp := l.lend("short", time.Minute)
+		time.Sleep(5 * time.Minute)
+		l.again(others[0])
+		l.led(others[0])
+		short := time.Now().Add(time.Minute)
+		hangUp()
+		l.led(others[1])
+		l.endsAt("short", short, 2*time.Second)
+		l.endsAt("long", long, 2*time.Second)
+		w.Close(true)
+	})
+}
+
+// TestTimeOfTheMinority is I12 when two of three nodes are away for longer than a session has left: for those who come back
+// time has stood still, and what they promise counts by their clock, also when the third leads, whose clock has gone on.
+func TestTimeOfTheMinority(t *testing.T) {
+	bubble(t, 97, func(t *testing.T, o Options) {
+		o.Shards = shardOfTime
+		w := formed(t, o)
+		l := lender{t, w, w.nodes[0]}
+		third := w.nodes[2]
+		w.Crash(false, 0, w.nodes[:2]...)
+		time.Sleep(5 * time.Minute)
+		w.fault("isolate " + third.id)
+		w.cutPeers(third)
+		for _, m := range w.nodes[:2] {
+			w.Start(m)
+		}
+		hangUp := l.lend("c", time.Minute)
+		w.Hub.HealAll()
+		w.fault("heal")
+		if err := w.WaitReady(); err != nil {
+			t.Fatal(err)
+		}
+		if w.lead.latest(shardOfTime) == third {
+			t.Fatal("the third leads already")
+		}
+		end := time.Now().Add(time.Minute)
+		hangUp()
+		l.led(third)
+		l.endsAt("c", end, 2*time.Second)
+		w.Close(true)
+	})
+}
+
+// TestTimeOfARestartedCluster is I12 when all replicas start again at a time: nobody is left who carried the clock, and what the
+// log does not tell is lost. It tells the time often enough.
+func TestTimeOfARestartedCluster(t *testing.T) {
+	bubble(t, 96, func(t *testing.T, o Options) {
+		o.Shards = shardOfTime
+		w := formed(t, o)
+		l := lender{t, w, w.nodes[0]}
+		end := time.Now().Add(10 * time.Minute)
+		l.lend("c", 10*time.Minute)()
+		time.Sleep(5 * time.Minute)
+		l.again(w.nodes...)
+		l.endsAt("c", end, 40*time.Second)
+		w.Close(true)
+	})
+}
