@@ -139,6 +139,7 @@ func (l *lead) replicaStep(ctx context.Context) error {
 		if err := l.group.AddVoter(ctx, id); err != nil {
 			return fmt.Errorf("add %s: %w", id, err)
 		}
+		l.tick() // it may lead next, and its log may have been silent
 		l.n.lg.Info("replica is in", zap.String("event", "raft.replica_promoted"), zap.Uint32("group", l.shard), zap.String("peer", id))
 		return nil
 	}

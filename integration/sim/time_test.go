@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,6 +93,18 @@ func (l lender) led(m *machine) {
 	}
 }
 
+// replicas are the nodes that hold the shard.
+func (l lender) replicas() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, g := range l.w.running(l.at).Status(ctx).Groups {
+		if g.ID == shardOfTime {
+			return g.Replicas
+		}
+	}
+	return nil
+}
+
 func (l lender) again(ms ...*machine) {
 	l.w.Crash(false, 0, ms...)
 	for _, m := range ms {
@@ -102,7 +115,7 @@ func (l lender) again(ms ...*machine) {
 	}
 }
 
-// TestTimeOfARestartedReplica is I12 for a replica that starts again after an hour in which its group had nothing to write,
+// TestTimeOfARestartedReplica is I12 for a replica that starts again after a time in which its group had nothing to write,
 // and leads then: it must know what time it is, and whoever leads after it must not know better.
 func TestTimeOfARestartedReplica(t *testing.T) {
 	bubble(t, 95, func(t *testing.T, o Options) {
@@ -116,10 +129,10 @@ func TestTimeOfARestartedReplica(t *testing.T) {
 				others = append(others, m)
 			}
 		}
-		long := time.Now().Add(10 * time.Minute)
-		l.lend("long", 10*time.Minute)()
+		long := time.Now().Add(3 * time.Minute)
+		l.lend("long", 3*time.Minute)()
 		hangUp := l.lend("short", time.Minute)
-		time.Sleep(5 * time.Minute)
+		time.Sleep(time.Minute + 9*time.Second)
 		l.again(others[0])
 		l.led(others[0])
 		short := time.Now().Add(time.Minute)
@@ -140,7 +153,7 @@ func TestTimeOfTheMinority(t *testing.T) {
 		l := lender{t, w, w.nodes[0]}
 		third := w.nodes[2]
 		w.Crash(false, 0, w.nodes[:2]...)
-		time.Sleep(5 * time.Minute)
+		time.Sleep(time.Minute + 9*time.Second)
 		w.fault("isolate " + third.id)
 		w.cutPeers(third)
 		for _, m := range w.nodes[:2] {
@@ -163,6 +176,42 @@ func TestTimeOfTheMinority(t *testing.T) {
 	})
 }
 
+// TestTimeOfANewReplica is I12 for a replica that was made from a log that had been silent, and leads at once.
+func TestTimeOfANewReplica(t *testing.T) {
+	bubble(t, 98, func(t *testing.T, o Options) {
+		o.Shards, o.Nodes = shardOfTime, 4
+		w := formed(t, o)
+		l := lender{t, w, w.lead.latest(shardOfTime)}
+		end := time.Now().Add(3 * time.Minute)
+		l.lend("c", 3*time.Minute)()
+		time.Sleep(time.Minute + 9*time.Second)
+		before := l.replicas()
+		var leaves, comes *machine
+		for _, m := range w.nodes {
+			switch {
+			case !slices.Contains(before, m.id):
+				comes = m
+			case m != l.at:
+				leaves = m
+			}
+		}
+		if _, err := w.running(l.at).RemoveNode(t.Context(), leaves.id, "", false); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.until(readyLimit, func() error {
+			if now := l.replicas(); !slices.Contains(now, comes.id) {
+				return fmt.Errorf("the replicas are on %v", now)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		l.led(comes)
+		l.endsAt("c", end, 2*time.Second)
+		w.Close(true)
+	})
+}
+
 // TestTimeOfARestartedCluster is I12 when all replicas start again at a time: nobody is left who carried the clock, and what the
 // log does not tell is lost. It tells the time often enough.
 func TestTimeOfARestartedCluster(t *testing.T) {
@@ -170,9 +219,9 @@ func TestTimeOfARestartedCluster(t *testing.T) {
 		o.Shards = shardOfTime
 		w := formed(t, o)
 		l := lender{t, w, w.nodes[0]}
-		end := time.Now().Add(10 * time.Minute)
-		l.lend("c", 10*time.Minute)()
-		time.Sleep(5 * time.Minute)
+		end := time.Now().Add(3 * time.Minute)
+		l.lend("c", 3*time.Minute)()
+		time.Sleep(time.Minute + 9*time.Second)
 		l.again(w.nodes...)
 		l.endsAt("c", end, 40*time.Second)
 		w.Close(true)
