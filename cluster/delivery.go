@@ -193,11 +193,3 @@ func (n *Node) waitWill(ctx context.Context, shard uint32, seq uint64) {
 		}
 	}
 }
-
-// groupNow is the clock of a shard's group, or this node's where it holds no replica.
-func (n *Node) groupNow(shard uint32) int64 {
-	if r := n.replica(shard); r != nil {
-		return r.clock.now()
-	}
-	return n.now()
-}

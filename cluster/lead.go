@@ -49,7 +49,7 @@ type lead struct {
 
 	// Owned by the duties goroutine.
 	lastCheckpoint uint64
-	lostAt         map[ownerKey]int64
+	lostAt         map[ownerKey]time.Time
 	viewed         *state.ControlView
 	told           map[string]uint64 // the processes that were up when the time was last told on their behalf
 }
@@ -68,7 +68,7 @@ func (n *Node) startLead(r *shardReplica, term uint64) *lead {
 	l := &lead{
 		n: n, shard: r.id, term: term, group: r.group, mach: r.mach, now: r.clock.now, cancel: cancel,
 		merge: newMerger(n.id, r.group, r.clock.now, n.cfg.Raft.EntryMax),
-		wake:  make(chan struct{}, 1), lostAt: map[ownerKey]int64{},
+		wake:  make(chan struct{}, 1), lostAt: map[ownerKey]time.Time{},
 	}
 	l.origins = newOriginPump(r.id, r.mach, n, l.proposeThen)
 	l.feed = newFeed(r.id, term, r.mach.Applied(), n, r.mach.Routes, n.lg)
@@ -152,9 +152,9 @@ func (l *lead) followView(primed bool) {
 		l.told = up
 		l.tick() // a process that has just started knows the time of the last entry, and not how long ago that was
 	}
-	now := l.n.now()
+	now := time.Now()
 	for _, key := range goneOwners(view, l.mach.Owners()) {
-		if now-l.lostAt[key] < 2*time.Second.Milliseconds() {
+		if now.Sub(l.lostAt[key]) < 2*time.Second {
 			continue // under way
 		}
 		l.lostAt[key] = now

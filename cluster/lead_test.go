@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -48,7 +49,7 @@ func TestUninformedLeader_I6(t *testing.T) {
 	}
 	n := &Node{control: &control{mach: state.NewControl()}}
 	l := &lead{
-		n: n, mach: mach, feed: newFeed(1, 1, 0, n, nil, zap.NewNop()), lostAt: map[ownerKey]int64{},
+		n: n, mach: mach, feed: newFeed(1, 1, 0, n, nil, zap.NewNop()), lostAt: map[ownerKey]time.Time{},
 		merge: newMerger("n1", leaderAlways{}, n.now, 1<<20),
 	}
 	l.followView(false)

@@ -237,10 +237,14 @@ func fits(h *BackupHeader, v *state.ControlView) error {
 }
 
 // knownFeatureLevel is the highest feature level that this program supports.
-const knownFeatureLevel = 1
+const knownFeatureLevel = 2
 
-// featureRetainedFence: publishes name the epoch of their publisher.
-const featureRetainedFence = 1
+const (
+	// featureRetainedFence: publishes name the epoch of their publisher.
+	featureRetainedFence = 1
+	// featureRetainedNow: who asks another node for retained messages may ask for the group's time.
+	featureRetainedNow = 2
+)
 
 // quiet returns when this node serves no client, because it knows what the control group held at index.
 func (n *Node) quiet(ctx context.Context, index uint64) error {

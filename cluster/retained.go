@@ -32,7 +32,7 @@ func (n *Node) Retained(ctx context.Context, q session.RetainedQuery) (session.R
 		m := infos[i].Msg
 		m.HasExpiry = infos[i].ExpiresAt != 0
 		if m.HasExpiry {
-			left := infos[i].ExpiresAt - n.groupNow(n.topicShard(q.Tenant, m.Topic))
+			left := infos[i].ExpiresAt - infos[i].now
 			if left <= 0 {
 				continue
 			}
@@ -72,8 +72,14 @@ func (n *Node) retainedShards(tenant, filter string) []uint32 {
 	return shards
 }
 
+// retainedMsg is a retained message and its group's clock when it was read.
+type retainedMsg struct {
+	state.RetainedInfo
+	now int64
+}
+
 // retained reads a page, and where the next one begins.
-func (n *Node) retained(ctx context.Context, q *session.RetainedQuery) ([]state.RetainedInfo, string, session.Horizon, error) {
+func (n *Node) retained(ctx context.Context, q *session.RetainedQuery) ([]retainedMsg, string, session.Horizon, error) {
 	shards := n.retainedShards(q.Tenant, q.Filter)
 	part := *q
 	part.Limit = shareOfPage(q.Limit, len(shards))
@@ -81,11 +87,13 @@ func (n *Node) retained(ctx context.Context, q *session.RetainedQuery) ([]state.
 	if err != nil {
 		return nil, "", nil, err
 	}
-	var all []state.RetainedInfo
+	var all []retainedMsg
 	cut := "" // topics above it may be missing from a shard that had more
 	for i := range pages {
 		p := &pages[i]
-		all = append(all, p.Items...)
+		for _, it := range p.Items {
+			all = append(all, retainedMsg{it, p.Now})
+		}
 		if p.More && len(p.Items) > 0 {
 			last := string(p.Items[len(p.Items)-1].Msg.Topic)
 			if cut == "" || last < cut {
@@ -93,10 +101,10 @@ func (n *Node) retained(ctx context.Context, q *session.RetainedQuery) ([]state.
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b state.RetainedInfo) int { return strings.Compare(string(a.Msg.Topic), string(b.Msg.Topic)) })
+	slices.SortFunc(all, func(a, b retainedMsg) int { return strings.Compare(string(a.Msg.Topic), string(b.Msg.Topic)) })
 	end := len(all)
 	if cut != "" {
-		end, _ = slices.BinarySearchFunc(all, cut, func(r state.RetainedInfo, t string) int {
+		end, _ = slices.BinarySearchFunc(all, cut, func(r retainedMsg, t string) int {
 			if string(r.Msg.Topic) <= t {
 				return -1
 			}
@@ -165,7 +173,9 @@ func (n *Node) retainedOf(ctx context.Context, shard uint32, q state.RetainedQue
 		if err != nil {
 			return state.RetainedPage{}, err
 		}
-		return r.mach.Retained(q)
+		page, err := r.mach.Retained(q)
+		page.Now = max(page.Now, r.clock.now()) // an idle group's last entry may be old
+		return page, err
 	}
 	leader := n.leaderOf(shard)
 	if leader == "" || leader == n.id {
@@ -173,18 +183,28 @@ func (n *Node) retainedOf(ctx context.Context, shard uint32, q state.RetainedQue
 	}
 	b := putUint(nil, uint64(shard))
 	b = putBytes(putBytes(putBytes(b, q.Tenant), q.Filter), q.After)
-	resp, err := n.query(ctx, leader, queryRetained, putUint(putUint(b, uint64(q.Limit)), q.Horizon))
+	b = putUint(putUint(b, uint64(q.Limit)), q.Horizon)
+	timed := n.control.view().FeatureLevel >= featureRetainedNow
+	if timed {
+		b = putBool(b, true)
+	}
+	resp, err := n.query(ctx, leader, queryRetained, b)
 	if err != nil {
 		n.hint(shard, "")
 		return state.RetainedPage{}, err
 	}
-	return decodeRetained(resp)
+	page, err := decodeRetained(resp, timed)
+	if !timed {
+		page.Now = n.now()
+	}
+	return page, err
 }
 
 // answerRetained reads a shard for a node that has no replica of it.
 func (n *Node) answerRetained(ctx context.Context, d *dec) ([]byte, error) {
 	shard := uint32(d.uint())
 	q := state.RetainedQuery{Tenant: d.string(), Filter: d.string(), After: d.string(), Limit: int(min(d.uint(), 1000)), Horizon: d.uint()}
+	timed := len(d.b) > 0 && d.bool() // older nodes do not ask for it
 	if err := d.err(); err != nil {
 		return nil, err
 	}
@@ -195,7 +215,15 @@ func (n *Node) answerRetained(ctx context.Context, d *dec) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return encodeRetained(&page, timed), nil
+}
+
+// encodeRetained writes a page, or as much of it as fits; timed: with the group's time.
+func encodeRetained(page *state.RetainedPage, timed bool) []byte {
 	b := putUint(putBool(nil, page.More), page.Horizon)
+	if timed {
+		b = putUint(b, uint64(page.Now))
+	}
 	size := 0
 	for i := range page.Items {
 		it := &page.Items[i]
@@ -206,12 +234,15 @@ func (n *Node) answerRetained(ctx context.Context, d *dec) ([]byte, error) {
 		}
 		b = putBytes(putUint(putUint(b, uint64(it.StoredAt)), uint64(it.ExpiresAt)), raw)
 	}
-	return b, nil
+	return b
 }
 
-func decodeRetained(b []byte) (page state.RetainedPage, err error) {
+func decodeRetained(b []byte, timed bool) (page state.RetainedPage, err error) {
 	d := dec{b: b}
 	page.More, page.Horizon = d.bool(), d.uint()
+	if timed {
+		page.Now = int64(d.uint())
+	}
 	for len(d.b) > 0 {
 		it := state.RetainedInfo{StoredAt: int64(d.uint()), ExpiresAt: int64(d.uint())}
 		raw := d.bytes()

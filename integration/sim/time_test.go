@@ -227,3 +227,52 @@ func TestTimeOfARestartedCluster(t *testing.T) {
 		w.Close(true)
 	})
 }
+
+// TestTimeOfARetainedMessage: who holds no replica of a shard asks what its time is. The group's time is not that of its wall clock,
+// be it only because all nodes were away for a while.
+func TestTimeOfARetainedMessage(t *testing.T) {
+	bubble(t, 99, func(t *testing.T, o Options) {
+		o.Shards, o.Nodes = shardOfTime, 4
+		w := formed(t, o)
+		l := lender{t, w, w.nodes[0]}
+		w.Crash(false, 0, w.nodes...)
+		time.Sleep(2 * time.Minute)
+		l.again(w.nodes...)
+		p := w.newClient("p")
+		pub, err := p.dial(t.Context(), l.at.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ack, err := pub.Publish(t.Context(), &mqtt.Publish{Topic: []byte("r"), Payload: []byte("x"), QoS: 1, Retain: true, HasExpiry: true, Expiry: 60}); err != nil || ack.Code.Failed() {
+			t.Errorf("publish: %v, %v", ack.Code, err)
+		}
+		_ = pub.Close() // it never fails
+		for _, m := range w.nodes {
+			c := w.newClient("s-" + m.id)
+			c.clean, c.transient = true, true
+			got := make(chan uint32, 1)
+			c.onPacket = func(_ int32, pk mqtt.Packet) {
+				if p, ok := pk.(*mqtt.Publish); ok {
+					got <- p.Expiry
+				}
+			}
+			sub, err := c.dial(t.Context(), m.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := sub.Subscribe(t.Context(), mqtt.SubscribeFilter{Filter: "r", QoS: 1}); err != nil {
+				t.Error(err)
+			}
+			select {
+			case left := <-got:
+				if left < 55 || left > 60 {
+					t.Errorf("%s gives the message %d s, it has nearly 60", m.id, left)
+				}
+			case <-time.After(5 * time.Second):
+				t.Errorf("%s takes the message for expired", m.id)
+			}
+			_ = sub.Close() // it never fails
+		}
+		w.Close(true)
+	})
+}

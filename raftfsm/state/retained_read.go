@@ -25,6 +25,8 @@ type RetainedPage struct {
 	// Horizon is the first message id that the shard has not given yet: it tells what was stored before
 	// the read from what is stored after it.
 	Horizon uint64
+	// Now is the group's clock at the read, in unix ms.
+	Now int64
 }
 
 // Retained lists retained messages that match the filter. Expired ones are left out. The cost is that of the
@@ -34,7 +36,7 @@ func (s *Shard) Retained(ask RetainedQuery) (RetainedPage, error) {
 		q := retainedQuery{s: s, RetainedQuery: ask}
 		s.mu.RLock()
 		q.loads, q.writeBacks, q.store = s.loads, s.writeBacks, s.store
-		page := RetainedPage{Horizon: s.lastMsg + 1}
+		page := RetainedPage{Horizon: s.lastMsg + 1, Now: s.clock}
 		if t := s.tenants[ask.Tenant]; t != nil && ask.Limit > 0 {
 			q.collect(t.retained)
 		}
