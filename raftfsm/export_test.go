@@ -304,3 +304,6 @@ func TakeOlderSnapshot(g *Group, index uint64) error {
 	sink.(*snapshotSink).local = true
 	return sink.Close()
 }
+
+// SetTerm makes the replica one that has heard of a term.
+func (r *Repair) SetTerm(term uint64) error { return r.g.stable.SetUint64([]byte(keyTerm), term) }

@@ -124,6 +124,13 @@ func forms(t *testing.T, f func(t *testing.T, l left, snapshot bool)) {
 // bare tells whether the replica's snapshot is all that it has.
 func (l left) bare(t *testing.T) bool {
 	t.Helper()
+	f := l.facts(t)
+	return f.Snapshot != nil && f.Last <= f.Snapshot.Index
+}
+
+// facts are what the files say.
+func (l left) facts(t *testing.T) raftfsm.ReplicaFacts {
+	t.Helper()
 	o, err := raftfsm.OpenOffline(l.dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -132,11 +139,11 @@ func (l left) bare(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := g.Replica.Snapshot != nil && g.Replica.Last <= g.Replica.Snapshot.Index
+	f := g.Replica
 	if err := o.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return is
+	return f
 }
 
 // TestOfflineReadsAReplica: a stopped replica reads as what it was when it ran, and nothing in its directory changes.
@@ -194,12 +201,23 @@ func TestOfflineReadsAReplica(t *testing.T) {
 func TestRepairAdopt(t *testing.T) {
 	forms(t, func(t *testing.T, l left, _ bool) {
 		var end uint64
+		before := l.facts(t)
+		before.Term += 5 // it has voted since its last entry
+		l.repair(t, func(r *raftfsm.Repair) {
+			if err := r.SetTerm(before.Term); err != nil {
+				t.Fatal(err)
+			}
+		})
 		l.repair(t, func(r *raftfsm.Repair) {
 			end, _ = r.End()
 			if err := r.Adopt(alone, l.applied, []byte("recovered")); err != nil {
 				t.Fatal(err)
 			}
 		})
+		// A replica that is lost may have entries of any term up to this one's, and of a vote's.
+		if after := l.facts(t); after.LastTerm <= max(before.Term, before.LastTerm) || after.Term != after.LastTerm {
+			t.Errorf("the new entries are of term %d, the replica is in term %d; it was in %d with entries up to %d", after.LastTerm, after.Term, before.Term, before.LastTerm)
+		}
 		c := l.again(t)
 		m := c.Nodes[0].Machine(l.group)
 		raftfsmtest.WaitFor(t, "the entry of the recovery", func() bool { return m.Applied() >= end+2 })
