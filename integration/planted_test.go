@@ -70,7 +70,7 @@ func bugs() []bug {
 		{name: "suback-before-gateways", does: "SUBACK does not wait for the gateways", by: []simRun{seeds()}},
 		{name: "route-update-dropped", does: "one route change in four reaches no gateway", by: []simRun{directed("TestWithoutFaults"), seeds()}},
 		{name: "lease-ignored", does: "a gateway goes on without a lease", by: []simRun{directed("TestIsolatedGateway"), seeds()}},
-		{name: "retained-read-stale", does: "retained messages are read from a replica that has nothing yet", by: []simRun{directed("TestWithoutFaults"), seeds()}},
+		{name: "retained-read-stale", does: "retained messages are read from a replica that has nothing yet", by: []simRun{directed("TestStillRegister")}},
 		{name: "session-present-always", does: "CONNACK always says session present", by: []simRun{directed("TestWithoutFaults")}},
 		{name: "packet-id-moved", does: "a message has another packet id after each takeover", by: []simRun{directed("TestWithoutFaults"), seeds()}},
 		{name: "overflow-silent", does: "an inbox drops what is beyond its limit, and says nothing", by: []simRun{directed("TestSnapshots"), seeds()}},

@@ -12,10 +12,7 @@ import (
 // formed starts a cluster and waits until it serves.
 func formed(t *testing.T, o Options) *World {
 	w := NewWorld(t, o)
-	for _, m := range w.nodes {
-		w.Start(m)
-	}
-	if err := w.WaitReady(); err != nil {
+	if err := w.form(); err != nil {
 		t.Errorf("the cluster does not form: %v", err)
 	}
 	return w
@@ -125,7 +122,7 @@ func TestCrashAfterVote(t *testing.T) {
 				w.cutPeers(m)
 				time.Sleep(4 * heartbeat)
 				w.Hub.HealAll()
-				w.fault("heal")
+				w.fault(healed)
 			}
 			time.Sleep(2 * heartbeat)
 		}
@@ -170,7 +167,7 @@ func TestIsolatedGateway(t *testing.T) {
 			p.pause(pub.Done(), 100*time.Millisecond, 200*time.Millisecond)
 			_ = pub.Close() // it never fails
 			w.Hub.HealAll()
-			w.fault("heal")
+			w.fault(healed)
 			if err := w.WaitReady(); err != nil {
 				t.Error(err)
 			}

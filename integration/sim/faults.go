@@ -143,7 +143,7 @@ func (f *faults) cutLink() {
 
 func (f *faults) heal() {
 	f.w.Hub.HealAll()
-	f.w.fault("heal")
+	f.w.fault(healed)
 }
 
 func (f *faults) slowLinks() {
@@ -194,7 +194,7 @@ func (w *World) Heal() {
 			w.Hub.SetDelay(a.id, b.id, linkDelay, linkDelay)
 		}
 	}
-	w.fault("heal")
+	w.fault(healed)
 	for _, m := range w.nodes {
 		w.Start(m)
 	}

@@ -57,12 +57,39 @@ func TestLateRetained(t *testing.T) {
 				_ = now.Close() // it never fails
 			}
 			w.Hub.HealAll()
-			w.fault("heal")
+			w.fault(healed)
 			// What comes behind it in the same lane shows that it has come.
 			neighbour.send(beside)
 			w.answered(t, neighbour)
 			_ = beside.Close() // it never fails
 			w.read(t, w.newReader(topicName("r", round)), topic)
+		}
+		w.finish(l)
+		report(t, w)
+	})
+}
+
+// TestStillRegister is I14 where nothing else goes on that could hide it: what was retained is there for every new subscription.
+func TestStillRegister(t *testing.T) {
+	bubble(t, 91, func(t *testing.T, o Options) {
+		w := formed(t, o)
+		l := &Workload{w: w, stop: make(chan struct{}), hurry: make(chan struct{}), leave: make(chan struct{})}
+		l.Start()
+		for i := range 4 {
+			topic := registerName(i)
+			p := w.newPublisher(topicName("w", i), topic, 1, time.Millisecond)
+			p.retain = true
+			mc, err := p.dial(t.Context(), p.anyNode())
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			p.send(mc)
+			w.answered(t, p)
+			_ = mc.Close() // it never fails
+			for j := range 2 {
+				w.read(t, w.newReader(topicName("r", i, j)), topic)
+			}
 		}
 		w.finish(l)
 		report(t, w)

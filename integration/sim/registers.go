@@ -105,7 +105,8 @@ func (r *reader) run(stop <-chan struct{}) {
 const besideSuback = int64(20 * time.Millisecond)
 
 // look waits for the retained message and notes the read, unless the connection ends before. Nothing is no read when a live
-// message came before SUBACK or with it: it has taken the place of the retained one.
+// message came before SUBACK or with it: it has taken the place of the retained one. Nor is it if there was a fault: the node
+// may have been cut off from the shard's leader until a live one came, or be gone without the client having noticed.
 func (r *reader) look(gone, first <-chan struct{}, topic string, begin int64) {
 	granted := r.w.hist.now()
 	late := time.NewTimer(readPatience)
@@ -119,7 +120,8 @@ func (r *reader) look(gone, first <-chan struct{}, topic string, begin int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.first = nil
-	if r.live != 0 && r.live <= granted+besideSuback && r.got == (checker.ID{}) {
+	nothing := r.got == checker.ID{}
+	if nothing && (r.live != 0 && r.live <= granted+besideSuback || r.w.faultSince(begin-int64(readPatience))) {
 		return
 	}
 	r.w.rec.Add(checker.Event{

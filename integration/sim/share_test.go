@@ -61,7 +61,7 @@ func TestLateShareCopy(t *testing.T) {
 			t.Error(err)
 		}
 		w.Hub.HealAll()
-		w.fault("heal")
+		w.fault(healed)
 		if err := w.until(readyLimit, func() error {
 			if late := guest.in.count(); before == messages || late != messages-before {
 				return fmt.Errorf("%d late copies for the guest, want the %d that the other member did not have", late, messages-before)

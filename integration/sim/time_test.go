@@ -161,7 +161,7 @@ func TestTimeOfTheMinority(t *testing.T) {
 		}
 		hangUp := l.lend("c", time.Minute)
 		w.Hub.HealAll()
-		w.fault("heal")
+		w.fault(healed)
 		if err := w.WaitReady(); err != nil {
 			t.Fatal(err)
 		}

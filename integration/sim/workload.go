@@ -173,10 +173,7 @@ func (l *Workload) inboxes() error {
 
 // Run is one whole run: form, publish under faults for a time, heal, drain, compare, end.
 func (w *World) Run(duration time.Duration) {
-	for _, m := range w.nodes {
-		w.Start(m)
-	}
-	if err := w.WaitReady(); err != nil {
+	if err := w.form(); err != nil {
 		w.Failf("the cluster does not form: %v", err)
 		w.Close(false)
 		return

@@ -64,6 +64,8 @@ type World struct {
 	hist  *clock
 	lead  *leaders
 	votes *votes
+	// lastFault is when the last fault began or ended, by hist; 0: none has.
+	lastFault atomic.Int64
 
 	nodes []*machine
 	wg    sync.WaitGroup // kills under way, clients, faults
@@ -319,7 +321,20 @@ func (w *World) Stop(m *machine) {
 
 func (w *World) fault(what string) {
 	w.opt.Log.Info("FAULT "+what, zap.Duration("at", time.Since(w.hist.start)))
-	w.rec.Add(checker.Event{Kind: checker.Fault, T: w.hist.now(), Err: what})
+	at := w.hist.now()
+	if what != healed || w.lastFault.Load() != 0 { // without a fault there is nothing to heal
+		w.lastFault.Store(at)
+	}
+	w.rec.Add(checker.Event{Kind: checker.Fault, T: at, Err: what})
+}
+
+// healed is the fault that ends all others.
+const healed = "heal"
+
+// faultSince tells whether a fault began or ended since then.
+func (w *World) faultSince(t int64) bool {
+	at := w.lastFault.Load()
+	return at != 0 && at > t
 }
 
 // running returns the node of a machine, nil while it is down.
@@ -327,6 +342,16 @@ func (w *World) running(m *machine) *cluster.Node {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return m.node
+}
+
+// form starts all nodes and waits until they serve.
+func (w *World) form() error {
+	for _, m := range w.nodes {
+		w.Start(m)
+	}
+	err := w.WaitReady()
+	w.lastFault.Store(0) // to start for the first time is none
+	return err
 }
 
 // WaitReady waits until every node says that it is ready.
