@@ -145,6 +145,10 @@ func (x *index) shareTwice(r *Report, g *share, p *publish, list []receiver) {
 			continue
 		}
 		if f := before.client.fenceAfter(before.rec, d); f != nil && !p.again {
+			if d.QoS < 2 && x.heldUp(now.client, d, before.rec.first.T) {
+				r.Duplicates["share: a copy that was held up"]++
+				continue
+			}
 			r.add("I16", fmt.Sprintf("%s of %s went to %s after %s had acknowledged it before a fence", message(d), g.filter, now.client.name, before.client.name), append(slice, f)...)
 			continue
 		}

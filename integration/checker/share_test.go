@@ -72,7 +72,8 @@ func TestGoodShares(t *testing.T) {
 			publish(1, 2, 10).leaves("t", 20).rests("m1", 1, 50).rests("m2", 1, 50),
 		"nobody was connected": pooled(1).publish(1, 1, 10).takes("m1", 1, 1, 1, 14).leaves("m1", 20).leaves("m2", 20).publish(2, 1, 30).
 			connect("m1", 2, 60_000, true).takes("m1", 2, 1, 2, 60_010).rests("m1", 2, 60_100),
-		"a copy with QoS 1 is held up":                            lent().gets("t", 1, 1, 1, 40).leaves("t", 41).rests("m1", 1, 50).rests("m2", 1, 50),
+		"a copy with QoS 1 is held up":                            lent(2).gets("t", 1, 1, 1, 40).leaves("t", 41).rests("m1", 1, 50).rests("m2", 1, 50),
+		"a copy with QoS 1 is held up beyond a fence":             lent(1).fenced("m1", 22).gets("t", 1, 1, 1, 40).leaves("t", 41).rests("m1", 1, 50).rests("m2", 1, 50),
 		"a message waits for a member that is away, others go on": pooled(1).publish(1, 1, 10).steady(1000, 30_000, 2).takes("m2", 1, 1, 1, 29_900).rests("m1", 1, 40_000).rests("m2", 1, 40_000),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,11 +84,16 @@ func TestGoodShares(t *testing.T) {
 	}
 }
 
-// lent has a publisher, two durable members, and t, a transient one with QoS 1. A fault comes, and m1 gets a message with QoS 2.
-func lent() *story {
-	return pooled(2).
+// fenced lets a member ask for something, and be answered.
+func (s *story) fenced(client string, at int64) *story {
+	return s.add(Event{Kind: Subscribe, T: at, End: at + 1, Client: client, Conn: 1, Topic: "fence", Code: 1})
+}
+
+// lent has a publisher, two durable members of a QoS, and t, a transient one with QoS 1. A fault comes, and m1 gets a message.
+func lent(qos byte) *story {
+	return pooled(qos).
 		add(Event{Kind: Connect, T: 4, End: 5, Client: "t", Conn: 1}).add(Event{Kind: Subscribe, T: 6, End: 7, Client: "t", Conn: 1, Topic: pool, QoS: 1, Code: 1}).
-		publish(1, 2, 10).add(Event{Kind: Fault, T: 12, Node: "n1", Err: "isolate"}).takes("m1", 1, 2, 1, 20)
+		publish(1, qos, 10).add(Event{Kind: Fault, T: 12, Node: "n1", Err: "isolate"}).takes("m1", 1, qos, 1, 20)
 }
 
 func TestPlantedShareViolations(t *testing.T) {
@@ -101,11 +107,13 @@ func TestPlantedShareViolations(t *testing.T) {
 			publish(1, 2, 10).takes("m1", 1, 2, 1, 20).gets("t", 1, 1, 1, 40).leaves("t", 41).rests("m1", 1, 50).rests("m2", 1, 50),
 		"QoS 2 and then to a later connection with QoS 1": pooled(2).member("t", 1, 4).publish(1, 2, 10).takes("m1", 1, 2, 1, 20).leaves("t", 21).
 			connect("t", 2, 22, true).add(Event{Kind: Fault, T: 24, Node: "n1", Err: "isolate"}).gets("t", 1, 1, 2, 40).rests("m1", 1, 50).rests("m2", 1, 50).rests("t", 2, 50),
-		"QoS 2 and then to a connection that is answered": lent().gets("t", 1, 1, 1, 40).
+		"QoS 2 and then to a connection that is answered": lent(2).gets("t", 1, 1, 1, 40).
 			add(Event{Kind: Subscribe, T: 42, End: 43, Client: "t", Conn: 1, Topic: pool, QoS: 1, Code: 1}).leaves("t", 44).rests("m1", 1, 50).rests("m2", 1, 50),
-		"QoS 2 and then to a connection that gets what is newer": lent().gets("t", 1, 1, 1, 40).publish(2, 1, 42).takes("t", 2, 1, 1, 45).leaves("t", 46).rests("m1", 1, 50).rests("m2", 1, 50),
+		"QoS 2 and then to a connection that gets what is newer": lent(2).gets("t", 1, 1, 1, 40).publish(2, 1, 42).takes("t", 2, 1, 1, 45).leaves("t", 46).rests("m1", 1, 50).rests("m2", 1, 50),
 		"QoS 1 to two members for no reason":                     pooled(1).publish(1, 1, 10).takes("m1", 1, 1, 1, 14).takes("m2", 1, 1, 1, 16).rests("m1", 1, 50).rests("m2", 1, 50),
-		"acknowledged, fenced, and to another": pooled(1).publish(1, 1, 10).takes("m1", 1, 1, 1, 14).add(Event{Kind: Subscribe, T: 16, End: 17, Client: "m1", Conn: 1, Topic: "fence", Code: 1}).
+		"acknowledged, fenced, and to a connection that is answered": lent(1).fenced("m1", 22).gets("t", 1, 1, 1, 40).fenced("t", 42).leaves("t", 44).
+			rests("m1", 1, 50).rests("m2", 1, 50),
+		"acknowledged, fenced, and to another": pooled(1).publish(1, 1, 10).takes("m1", 1, 1, 1, 14).fenced("m1", 16).
 			leaves("m1", 20).takes("m2", 1, 1, 1, 30).connect("m1", 2, 40, true).rests("m1", 2, 60).rests("m2", 1, 60),
 		"acknowledged and lost": pooled(1).publish(1, 1, 10).publish(2, 1, 12).takes("m1", 2, 1, 1, 14).rests("m1", 1, 50).rests("m2", 1, 50),
 		"lost with a member that is gone for good": pooled(1).publish(1, 1, 10).
